@@ -1,0 +1,75 @@
+"""One batch of any shape a loader gives, made uniform."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from demiglace.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+LABEL_KEYS = ("labels", "label", "targets", "target")
+"""The keys under which a dict batch may hold its labels, in the order they are looked for."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Positional and keyword inputs of the model's `forward`, and labels if there are any."""
+
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    labels: Tensor | None = None
+
+    def __len__(self) -> int:
+        """The number of examples: the first dimension of the first tensor."""
+        for value in (*self.args, *self.kwargs.values()):
+            if hasattr(value, "shape") and len(value.shape) > 0:
+                return int(value.shape[0])
+        return 0
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch with every tensor on `device`."""
+        return Batch(
+            tuple(_moved(value, device) for value in self.args),
+            {name: _moved(value, device) for name, value in self.kwargs.items()},
+            _moved(self.labels, device),
+        )
+
+    def run(self, module: nn.Module) -> Any:
+        """`module` called with this batch's inputs."""
+        return module(*self.args, **self.kwargs)
+
+
+def _moved(value: Any, device: torch.device | str) -> Any:
+    return value.to(device, non_blocking=True) if hasattr(value, "to") else value
+
+
+def as_batch(raw: object) -> Batch:
+    """A batch from what a loader yields.
+
+    A tensor is inputs without labels; a sequence of two or more is inputs with labels last; a sequence of
+    one is inputs alone; a mapping is keyword inputs, its labels under one of `LABEL_KEYS`.
+
+    Raises:
+        UsageError: for anything else.
+    """
+    import torch
+
+    if isinstance(raw, Batch):
+        return raw
+    if isinstance(raw, torch.Tensor):
+        return Batch((raw,))
+    if isinstance(raw, Mapping):
+        key = next((key for key in LABEL_KEYS if key in raw), None)
+        inputs = {str(name): value for name, value in raw.items() if name != key}
+        return Batch((), inputs, None if key is None else raw[key])
+    if isinstance(raw, Sequence) and not isinstance(raw, str | bytes) and raw:
+        return Batch((raw[0],)) if len(raw) == 1 else Batch(tuple(raw[:-1]), {}, raw[-1])
+    raise UsageError(
+        f"a batch is a {type(raw).__name__}; demiglace takes tensors, tuples and dicts of tensors",
+        hint="yield a tensor, (inputs, labels), or a dict of the model's keyword arguments and `labels`",
+    )

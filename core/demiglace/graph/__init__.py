@@ -1,0 +1,19 @@
+"""The model as passes see it: edits, and the graph behind the module."""
+
+from demiglace.graph.edits import Cut, Edit, Lower, Mask, SetAttr, StructuralEdit, Swap, Unmask, Write
+from demiglace.graph.model_graph import Example, ModelGraph, Weight
+
+__all__ = [
+    "Cut",
+    "Edit",
+    "Example",
+    "Lower",
+    "Mask",
+    "ModelGraph",
+    "SetAttr",
+    "StructuralEdit",
+    "Swap",
+    "Unmask",
+    "Weight",
+    "Write",
+]

@@ -1,0 +1,79 @@
+"""Edits: every change that a pass may make to a model's structure or values, as plain data.
+
+The set is closed and the core alone applies it, so a pass needs no code to restore its work, and a
+saved model needs a plugin to load only for the type of a `Swap`. `Cut`, `SetAttr`, `Swap` and `Lower`
+change the structure: an artifact stores them in order and replays them. `Mask`, `Unmask` and `Write`
+change values, which an artifact stores as tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Json: TypeAlias = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Keep only some indices of one dimension of a parameter or buffer."""
+
+    tensor: str
+    dim: int
+    #: Kept indices, ascending, at least one.
+    kept: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SetAttr:
+    """Set a plain attribute of a module, such as `out_channels`."""
+
+    module: str
+    name: str
+    value: Json
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Replace a module by one of a registered type, built from plain options."""
+
+    module: str
+    type: str
+    options: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Lower:
+    """Replace the module by its plain-data graph."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """Hold some weights of a parameter at zero from now on; joins with a mask that is there already."""
+
+    tensor: str
+    #: Boolean, of the parameter's shape: `True` where the weight is kept.
+    keep: Tensor
+
+
+@dataclass(frozen=True)
+class Unmask:
+    """Drop a parameter's mask: its zeros stay, as ordinary values."""
+
+    tensor: str
+
+
+@dataclass(frozen=True, eq=False)
+class Write:
+    """Give a parameter or buffer new values of the same shape and dtype."""
+
+    tensor: str
+    value: Tensor
+
+
+StructuralEdit: TypeAlias = Cut | SetAttr | Swap | Lower
+Edit: TypeAlias = StructuralEdit | Mask | Unmask | Write

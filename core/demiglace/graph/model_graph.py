@@ -1,0 +1,90 @@
+"""The model that passes work on: the user's module, its masks, and the edits made so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from demiglace.recipe.selectors import ROOT, Candidate, selected
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from demiglace.graph.edits import StructuralEdit
+
+
+@dataclass(frozen=True)
+class Example:
+    """Example inputs of the model: what tracing, MACs and verification run on."""
+
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A parameter that compression may work on."""
+
+    #: Qualified name of the parameter.
+    name: str
+    #: Qualified name of the module that holds it; `.` for the root.
+    module: str
+    #: That module's class name.
+    type: str
+    tensor: Tensor
+    #: Boolean, of the tensor's shape, `True` where kept; `None` without a mask.
+    keep: Tensor | None = None
+
+
+@dataclass(eq=False)
+class ModelGraph:
+    """A module with everything that an artifact keeps beside its tensors.
+
+    `masks` maps parameter names to boolean tensors (`True` where kept) on the parameter's device. The
+    engine changes a model only through `demiglace.graph.apply`.
+    """
+
+    module: nn.Module
+    example: Example | None = None
+    masks: dict[str, Tensor] = field(default_factory=dict)
+    #: Structural edits since the origin, in order.
+    edits: list[StructuralEdit] = field(default_factory=list)
+
+    def candidates(self) -> list[Candidate]:
+        """Every module and parameter that a selector may name, modules first."""
+        modules = [
+            Candidate(name or ROOT, tuple(base.__name__ for base in type(module).__mro__[:-1]))
+            for name, module in self.module.named_modules()
+        ]
+        return modules + [Candidate(name) for name, _ in self.module.named_parameters()]
+
+    def weights(self, targets: Sequence[str] = ("*",), ignore: Sequence[str] = ()) -> Iterator[Weight]:
+        """The weights of at least two dimensions that the selectors take, each shared one once.
+
+        A selector takes a weight by its own name or by that of the module that holds it. Under the
+        default targets these are convolution, linear and attention weights; an embedding's table or
+        a position embedding is taken only when `targets` names it.
+        """
+        chosen = {one.name for one in selected(self.candidates(), targets, ignore)}
+        ignored = {one.name for one in selected(self.candidates(), ignore)} if ignore else set()
+        everything = tuple(targets) == ("*",)
+        for module_name, module in self.module.named_modules():
+            for own_name, parameter in module.named_parameters(recurse=False, remove_duplicate=True):
+                name = f"{module_name}.{own_name}" if module_name else own_name
+                holder = module_name or ROOT
+                if parameter.dim() < 2 or name in ignored or holder in ignored:
+                    continue
+                if everything and not _computes(module, own_name):
+                    continue
+                if holder in chosen or name in chosen:
+                    yield Weight(name, holder, type(module).__name__, parameter.data, self.masks.get(name))
+
+
+def _computes(module: nn.Module, parameter: str) -> bool:
+    """Whether a parameter is a weight of a convolution, a linear layer, attention, or a recurrent layer."""
+    from torch import nn
+    from torch.nn.modules.conv import _ConvNd
+
+    kinds = (_ConvNd, nn.Linear, nn.Bilinear, nn.MultiheadAttention, nn.RNNBase)
+    return isinstance(module, kinds) and "weight" in parameter

@@ -1,0 +1,39 @@
+"""The interfaces that passes and sources implement; importable without torch."""
+
+from demiglace.passes.base import (
+    DataSource,
+    Editor,
+    Evaluator,
+    Exporter,
+    ModelSource,
+    Pass,
+    Trainer,
+)
+from demiglace.passes.config import Config, Share, Targeted
+from demiglace.passes.context import Asked, Context
+from demiglace.passes.contract import Contract
+from demiglace.passes.metric import Metric
+from demiglace.passes.spec import Kind, PassSpec, Provides, SourceSpec
+from demiglace.recipe.selectors import Selector
+
+__all__ = [
+    "Asked",
+    "Config",
+    "Context",
+    "Contract",
+    "DataSource",
+    "Editor",
+    "Evaluator",
+    "Exporter",
+    "Kind",
+    "Metric",
+    "ModelSource",
+    "Pass",
+    "PassSpec",
+    "Provides",
+    "Selector",
+    "Share",
+    "SourceSpec",
+    "Targeted",
+    "Trainer",
+]

@@ -1,0 +1,102 @@
+"""The interface of each kind of pass. A plugin's class subclasses one of these."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from demiglace.passes.config import Config
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+    from demiglace.data import Split
+    from demiglace.graph import Edit, ModelGraph
+    from demiglace.passes.context import Context
+    from demiglace.passes.metric import Metric
+    from demiglace.passes.participant import Participant
+
+C = TypeVar("C", bound=Config)
+
+
+class Pass(ABC, Generic[C]):
+    """A pass with its validated options."""
+
+    def __init__(self, config: C) -> None:
+        self.config = config
+
+
+class Editor(Pass[C]):
+    """Changes a model by returning edits (pruner, quantizer, weight sharer).
+
+    An editor is pure: it reads the model and returns plain-data edits; the engine applies, verifies,
+    measures and stores them. With the same model, options and seed it returns the same edits.
+    """
+
+    @abstractmethod
+    def edits(self, model: ModelGraph, context: Context, amount: float | None = None) -> Iterable[Edit]:
+        """The edits that this pass makes.
+
+        Args:
+            model: the model as it is now; must not be changed.
+            context: seed, data, device, and where to report what was left alone.
+            amount: overrides the option `amount` (a share, 0 to 1), as a schedule does during training;
+                `None` means the option itself.
+        """
+
+
+class Trainer(Pass[C]):
+    """Trains a model in place, with participants at work inside its loop."""
+
+    @abstractmethod
+    def train(self, model: ModelGraph, context: Context, participants: Sequence[Participant] = ()) -> Mapping[str, object]:
+        """Train `model.module` in place; return figures for `run.json` (plain JSON values)."""
+
+
+class Evaluator(Pass[C]):
+    """Measures a model without changing it."""
+
+    @abstractmethod
+    def measure(self, model: ModelGraph, context: Context) -> Mapping[str, Metric]:
+        """The metrics by name. Must leave the model, its mode and its buffers as they were."""
+
+
+class Exporter(Pass[C]):
+    """Writes the model in another format."""
+
+    @abstractmethod
+    def write(self, model: ModelGraph, folder: Path, context: Context) -> Mapping[str, object]:
+        """Write into `folder` (it exists and is empty); return figures for `run.json`."""
+
+
+class ModelSource(Pass[C]):
+    """Where a model comes from."""
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """The structure only: no download, no seed, may run on the meta device."""
+
+    def initialise(self, module: nn.Module) -> None:
+        """Fetch or draw the weights; by default they stay as `build` drew them under the run's seed."""
+
+    def example_shape(self) -> Sequence[int] | None:
+        """The shape of one input without its batch dimension, when the source knows it."""
+        return None
+
+
+class DataSource(Pass[C]):
+    """Where a data set comes from."""
+
+    @abstractmethod
+    def splits(self) -> Mapping[str, Split]:
+        """The splits by name: any of `train`, `calibration`, `validation`, `test`.
+
+        A missing `validation` or `calibration` stays missing; the engine never substitutes `test`.
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A digest of the data's content or of what pins it down (files, sizes, checksums, seed)."""

@@ -1,0 +1,53 @@
+"""Options of passes and sources as pydantic models, importable without torch."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from demiglace.passes.contract import Contract
+from demiglace.recipe.selectors import Selector
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+"""A share of a whole, from 0 to 1."""
+
+
+class Config(BaseModel):
+    """Base of every pass's and source's options.
+
+    Strict: no string or boolean passes for a number, no unknown key, no NaN or infinity. Each field
+    carries its meaning as a docstring below it; `demiglace describe` and the JSON Schema show it.
+    The class docstring's first line is the pass's one-line summary.
+    """
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        frozen=True,
+        use_attribute_docstrings=True,
+        validate_default=True,
+    )
+
+    def contract(self) -> Contract:
+        """What the pass needs, gives and destroys with these options."""
+        return Contract()
+
+    def words(self) -> str:
+        """What the pass will do with these options, amounts included, as a phrase for `demiglace plan`."""
+        return type(self).summary()
+
+    @classmethod
+    def summary(cls) -> str:
+        """The first line of the class docstring."""
+        return (cls.__doc__ or "").strip().partition("\n")[0]
+
+
+class Targeted(Config):
+    """Options of a pass that works on selected layers."""
+
+    targets: list[Selector] = ["*"]
+    """Layers or parameters to work on: whole names, globs, `type:Conv2d`, `re:...`; `.` is the root."""
+    ignore: list[Selector] = []
+    """Layers or parameters to leave alone; wins over `targets`."""

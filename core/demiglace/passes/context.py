@@ -1,0 +1,83 @@
+"""What the engine hands to a pass at work besides the model: seed, data, device, and a way to report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import torch
+
+    from demiglace.data import Data
+    from demiglace.graph import ModelGraph
+
+T = TypeVar("T")
+
+
+def _nothing(*_: object) -> None:
+    """The default of every callback."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A figure that a pass promises to reach; the engine measures it after the step."""
+
+    #: `zeros` (a count of weights), `parameters` (a count) or `macs` (a count).
+    figure: str
+    value: float
+    #: How far the measured figure may be from `value`, in the figure's unit.
+    tolerance: float = 0.0
+    #: Parameter names that the figure is measured over; empty: the whole model.
+    over: tuple[str, ...] = ()
+
+
+@dataclass
+class Context:
+    """The surroundings of one step. A pass sees these and its model, and nothing else."""
+
+    #: Derived from the recipe's seed and the step's id.
+    seed: int
+    device: torch.device
+    data: Data | None = None
+    #: The model before the first pass, for those who compare; built on first use.
+    original: Callable[[], ModelGraph] | None = None
+    teacher: Callable[[], ModelGraph] | None = None
+    #: The run directory's folder for this step; only exporters and trainers write into it.
+    folder: Path | None = None
+    #: `(done, total or None, text)`.
+    on_progress: Callable[[int, int | None, str], None] = _nothing
+    on_warning: Callable[[str], None] = _nothing
+    #: Raises `Interrupted` when the run was asked to stop; call it at least once per batch.
+    check_interrupt: Callable[[], None] = _nothing
+    asked: list[Asked] = field(default_factory=list)
+    left_alone: dict[str, str] = field(default_factory=dict)
+
+    def rng(self) -> torch.Generator:
+        """A fresh CPU generator at this step's seed: the only randomness that a pass may use."""
+        import torch
+
+        return torch.Generator().manual_seed(self.seed)
+
+    def warn(self, message: str) -> None:
+        """Report something that the user should know; goes to stderr and `run.json`."""
+        self.on_warning(message)
+
+    def leave_alone(self, name: str, reason: str) -> None:
+        """Report a layer or parameter that was selected and yet not changed, and why."""
+        self.left_alone[name] = reason
+
+    def ask(self, asked: Asked) -> None:
+        """Promise a figure; a step that misses it fails."""
+        self.asked.append(asked)
+
+    def track(self, items: Iterable[T], text: str, total: int | None = None) -> Iterator[T]:
+        """Yield from `items` with progress shown and interrupts honoured between two of them."""
+        if total is None and hasattr(items, "__len__"):
+            total = len(items)
+        for done, item in enumerate(items):
+            self.check_interrupt()
+            self.on_progress(done, total, text)
+            yield item
+        self.on_progress(total or 0, total, text)

@@ -1,0 +1,42 @@
+"""What a pass needs of the model and the data, what it gives, and what it destroys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+WEIGHTS_FLOAT = "weights.float"
+"""Weights are floating-point parameters."""
+WEIGHTS_MASKED = "weights.masked"
+"""Some weights are held at zero by masks."""
+MODEL_TRAINABLE = "model.trainable"
+"""Gradients can flow through the model."""
+DATA_TRAIN = "data.train"
+DATA_CALIBRATION = "data.calibration"
+DATA_VALIDATION = "data.validation"
+DATA_TEST = "data.test"
+LABELS = "labels"
+"""The data has a label for every example."""
+TEACHER = "teacher"
+"""The recipe names a teacher."""
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Facts as open strings, so that passes of different plugins combine without knowing each other.
+
+    The planner starts from the facts that the model and the data source give, checks each pass's
+    `needs` against them, then removes what it `destroys` and adds what it `gives`.
+    """
+
+    needs: frozenset[str] = frozenset()
+    gives: frozenset[str] = frozenset()
+    destroys: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, *, needs: tuple[str, ...] = (), gives: tuple[str, ...] = (), destroys: tuple[str, ...] = ()) -> Contract:
+        """A contract from tuples."""
+        return cls(frozenset(needs), frozenset(gives), frozenset(destroys))
+
+    def after(self, facts: frozenset[str]) -> frozenset[str]:
+        """The facts that hold once the pass has run."""
+        return (facts - self.destroys) | self.gives

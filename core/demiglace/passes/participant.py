@@ -1,0 +1,1 @@
+"""A pass at work inside a training loop."""

@@ -1,0 +1,57 @@
+"""All hooks of demiglace. A plugin implements any of them with `@demiglace.hookimpl`.
+
+A plugin is a module named by an entry point of the group `demiglace`:
+
+    [project.entry-points.demiglace]
+    acme = "acme_passes"
+
+Every hook takes no argument, is called once, at the first need, and returns a list. Nothing that is
+imported on the way may import torch: specs name the implementing class as text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pluggy
+
+from demiglace.passes.spec import PassSpec, SourceSpec
+
+PROJECT = "demiglace"
+"""The pluggy project name and the entry-point group."""
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def demiglace_passes() -> Sequence[PassSpec]:  # type: ignore[empty-body]
+    """The passes that this plugin gives.
+
+    Two plugins that give one name are an error that names both distributions.
+
+        @demiglace.hookimpl
+        def demiglace_passes():
+            return [PassSpec("acme.round", Kind.EDITOR, RoundConfig, "acme_passes.round:Round")]
+    """
+
+
+@hookspec
+def demiglace_sources() -> Sequence[SourceSpec]:  # type: ignore[empty-body]
+    """The sources of models and data that this plugin gives.
+
+        @demiglace.hookimpl
+        def demiglace_sources():
+            return [SourceSpec("acme-net", Provides.MODEL, NetConfig, "acme_passes.net:Net")]
+    """
+
+
+@hookspec
+def demiglace_recipes() -> Sequence[Path]:  # type: ignore[empty-body]
+    """Folders whose `*.toml` files `demiglace run recipe:NAME` and `demiglace init` find by name.
+
+        @demiglace.hookimpl
+        def demiglace_recipes():
+            return [Path(__file__).parent]
+    """
