@@ -144,7 +144,9 @@ class PassFailed(DemiglaceError):
 
     exit_code = EXIT_PASS_FAILED
 
-    def __init__(self, message: str, *, step: str, plugin: str | None = None, hint: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, step: str, plugin: str | None = None, hint: str | None = None
+    ) -> None:
         self.step = step
         self.plugin = plugin
         origin = f" (from {plugin})" if plugin else ""

@@ -45,9 +45,12 @@ class Data:
         unknown = [name for name in data if name not in SPLITS]
         if unknown:
             raise UsageError(f"data has a split {unknown[0]!r}", hint=f"the splits are {', '.join(SPLITS)}")
-        return cls({
-            name: split if isinstance(split, Split) else IterableSplit(split) for name, split in data.items()
-        })
+        return cls(
+            {
+                name: split if isinstance(split, Split) else IterableSplit(split)
+                for name, split in data.items()
+            }
+        )
 
     def split(self, name: str) -> Split:
         """A split by name; `calibration` falls back to the training examples.
@@ -58,7 +61,9 @@ class Data:
         if name == "calibration" and name not in self.splits and "train" in self.splits:
             return self.splits["train"]
         if name not in self.splits:
-            raise UsageError(f"the data has no {name!r} split", hint=f"it has {', '.join(self.splits) or 'none'}")
+            raise UsageError(
+                f"the data has no {name!r} split", hint=f"it has {', '.join(self.splits) or 'none'}"
+            )
         return self.splits[name]
 
     def train(self, shuffle: torch.Generator) -> Iterator[Batch]:

@@ -44,7 +44,10 @@ class TensorSplit(Split):
     """
 
     def __init__(
-        self, inputs: Tensor, labels: Tensor | None = None, transform: Callable[[Tensor], Tensor] | None = None
+        self,
+        inputs: Tensor,
+        labels: Tensor | None = None,
+        transform: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.inputs, self.labels, self.transform = inputs, labels, transform
 
@@ -73,7 +76,11 @@ class DatasetSplit(Split):
         from torch.utils.data import DataLoader
 
         loader = DataLoader(
-            self.dataset, batch_size=size, shuffle=shuffle is not None, generator=shuffle, num_workers=self.workers
+            self.dataset,
+            batch_size=size,
+            shuffle=shuffle is not None,
+            generator=shuffle,
+            num_workers=self.workers,
         )
         return map(as_batch, loader)
 

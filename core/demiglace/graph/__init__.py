@@ -2,6 +2,7 @@
 
 from demiglace.graph.edits import Cut, Edit, Lower, Mask, SetAttr, StructuralEdit, Swap, Unmask, Write
 from demiglace.graph.model_graph import Example, ModelGraph, Weight
+from demiglace.graph.transaction import Transaction, apply
 
 __all__ = [
     "Cut",
@@ -13,7 +14,9 @@ __all__ = [
     "SetAttr",
     "StructuralEdit",
     "Swap",
+    "Transaction",
     "Unmask",
     "Weight",
     "Write",
+    "apply",
 ]

@@ -52,7 +52,9 @@ class Trainer(Pass[C]):
     """Trains a model in place, with participants at work inside its loop."""
 
     @abstractmethod
-    def train(self, model: ModelGraph, context: Context, participants: Sequence[Participant] = ()) -> Mapping[str, object]:
+    def train(
+        self, model: ModelGraph, context: Context, participants: Sequence[Participant] = ()
+    ) -> Mapping[str, object]:
         """Train `model.module` in place; return figures for `run.json` (plain JSON values)."""
 
 

@@ -33,7 +33,9 @@ class Contract:
     destroys: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, *, needs: tuple[str, ...] = (), gives: tuple[str, ...] = (), destroys: tuple[str, ...] = ()) -> Contract:
+    def of(
+        cls, *, needs: tuple[str, ...] = (), gives: tuple[str, ...] = (), destroys: tuple[str, ...] = ()
+    ) -> Contract:
         """A contract from tuples."""
         return cls(frozenset(needs), frozenset(gives), frozenset(destroys))
 

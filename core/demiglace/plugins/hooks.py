@@ -41,9 +41,9 @@ def demiglace_passes() -> Sequence[PassSpec]:  # type: ignore[empty-body]
 def demiglace_sources() -> Sequence[SourceSpec]:  # type: ignore[empty-body]
     """The sources of models and data that this plugin gives.
 
-        @demiglace.hookimpl
-        def demiglace_sources():
-            return [SourceSpec("acme-net", Provides.MODEL, NetConfig, "acme_passes.net:Net")]
+    @demiglace.hookimpl
+    def demiglace_sources():
+        return [SourceSpec("acme-net", Provides.MODEL, NetConfig, "acme_passes.net:Net")]
     """
 
 
@@ -51,7 +51,7 @@ def demiglace_sources() -> Sequence[SourceSpec]:  # type: ignore[empty-body]
 def demiglace_recipes() -> Sequence[Path]:  # type: ignore[empty-body]
     """Folders whose `*.toml` files `demiglace run recipe:NAME` and `demiglace init` find by name.
 
-        @demiglace.hookimpl
-        def demiglace_recipes():
-            return [Path(__file__).parent]
+    @demiglace.hookimpl
+    def demiglace_recipes():
+        return [Path(__file__).parent]
     """

@@ -62,7 +62,9 @@ def unmatched(selectors: Iterable[str], candidates: Iterable[Candidate]) -> list
     return [selector for selector in selectors if not any(matches(selector, one) for one in pool)]
 
 
-def selected(candidates: Iterable[Candidate], targets: Iterable[str], ignore: Iterable[str] = ()) -> list[Candidate]:
+def selected(
+    candidates: Iterable[Candidate], targets: Iterable[str], ignore: Iterable[str] = ()
+) -> list[Candidate]:
     """The candidates that some target takes and nothing in `ignore` does, in their order."""
     taken, left = tuple(targets), tuple(ignore)
     return [

@@ -1,0 +1,181 @@
+"""Applying edits to a model, all or none, with a way back that copies only what changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from demiglace.errors import GraphError
+from demiglace.graph.edits import Cut, Edit, Mask, SetAttr, Unmask, Write
+from demiglace.recipe.selectors import ROOT
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from demiglace.graph.model_graph import ModelGraph
+
+
+@dataclass
+class Transaction:
+    """Edits that were applied, and how to take them back."""
+
+    model: ModelGraph
+    edits: list[Edit] = field(default_factory=list)
+    _undo: list[Callable[[], object]] = field(default_factory=list)
+
+    def rollback(self) -> None:
+        """Put the model back as it was before the first edit."""
+        while self._undo:
+            self._undo.pop()()
+        self.edits.clear()
+
+    def apply(self, edit: Edit) -> None:
+        """Apply one edit and remember its inverse.
+
+        Raises:
+            GraphError: when the edit does not fit the model; nothing of it is applied.
+        """
+        handler = _HANDLERS.get(type(edit))
+        if handler is None:
+            raise GraphError(f"an edit of unknown type {type(edit).__name__}")
+        handler(self, edit)
+        self.edits.append(edit)
+
+
+def apply(model: ModelGraph, edits: Iterable[Edit]) -> Transaction:
+    """Apply edits in order; when one fails, none stays.
+
+    Raises:
+        GraphError: when an edit does not fit the model, which is then as it was.
+    """
+    transaction = Transaction(model)
+    try:
+        for edit in edits:
+            transaction.apply(edit)
+    except BaseException:
+        transaction.rollback()
+        raise
+    return transaction
+
+
+def locate(module: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The module that holds a parameter, buffer or attribute, and its own name there.
+
+    Raises:
+        GraphError: when there is no such tensor.
+    """
+    path, _, own = name.rpartition(".")
+    try:
+        holder = module.get_submodule(path)
+    except AttributeError:
+        raise GraphError(f"the model has no module {path!r}") from None
+    if own not in holder._parameters and own not in holder._buffers:
+        raise GraphError(f"the model has no parameter or buffer {name!r}")
+    return holder, own
+
+
+def _replace(transaction: Transaction, holder: nn.Module, own: str, value: Tensor) -> None:
+    """Give a parameter or buffer a new tensor; the object's identity stays, so ties stay tied."""
+    tensor = holder._parameters.get(own)
+    if tensor is None:
+        tensor = holder._buffers[own]
+    assert tensor is not None
+    old_data, old_grad = tensor.data, tensor.grad
+
+    def restore() -> None:
+        tensor.data, tensor.grad = old_data, old_grad
+
+    transaction._undo.append(restore)
+    # A gradient keeps the parameter's shape: drop it first when that changes.
+    if old_grad is not None and old_grad.shape != value.shape:
+        tensor.grad = None
+    tensor.data = value
+
+
+def _cut(transaction: Transaction, edit: Cut) -> None:
+    import torch
+
+    model = transaction.model
+    holder, own = locate(model.module, edit.tensor)
+    tensor = getattr(holder, own)
+    size = tensor.shape[edit.dim] if edit.dim < tensor.dim() else 0
+    if not edit.kept or edit.kept[0] < 0 or edit.kept[-1] >= size:
+        raise GraphError(
+            f"cannot cut dimension {edit.dim} of {edit.tensor!r}, which has shape {list(tensor.shape)}"
+        )
+    index = torch.tensor(edit.kept, device=tensor.device)
+    _replace(transaction, holder, own, tensor.data.index_select(edit.dim, index).contiguous())
+    if edit.tensor in model.masks:
+        _set_mask(transaction, edit.tensor, model.masks[edit.tensor].index_select(edit.dim, index))
+    _record(transaction, edit)
+
+
+def _set_attr(transaction: Transaction, edit: SetAttr) -> None:
+    module = transaction.model.module.get_submodule("" if edit.module == ROOT else edit.module)
+    if not hasattr(module, edit.name):
+        raise GraphError(f"module {edit.module!r} has no attribute {edit.name!r}")
+    old = getattr(module, edit.name)
+    # JSON knows lists only: an attribute that was a tuple stays one.
+    value = (
+        tuple(edit.value) if isinstance(old, tuple) and isinstance(edit.value, list | tuple) else edit.value
+    )
+    transaction._undo.append(partial(setattr, module, edit.name, old))
+    setattr(module, edit.name, value)
+    _record(transaction, edit)
+
+
+def _mask(transaction: Transaction, edit: Mask) -> None:
+    model = transaction.model
+    holder, own = locate(model.module, edit.tensor)
+    tensor = getattr(holder, own)
+    if edit.keep.shape != tensor.shape:
+        raise GraphError(
+            f"a mask of shape {list(edit.keep.shape)} for {edit.tensor!r} of {list(tensor.shape)}"
+        )
+    keep = edit.keep.to(tensor.device)
+    if edit.tensor in model.masks:
+        keep = keep & model.masks[edit.tensor]
+    _replace(transaction, holder, own, tensor.data.masked_fill(~keep, 0))
+    _set_mask(transaction, edit.tensor, keep)
+
+
+def _unmask(transaction: Transaction, edit: Unmask) -> None:
+    masks = transaction.model.masks
+    if edit.tensor not in masks:
+        raise GraphError(f"parameter {edit.tensor!r} has no mask")
+    transaction._undo.append(partial(masks.__setitem__, edit.tensor, masks.pop(edit.tensor)))
+
+
+def _write(transaction: Transaction, edit: Write) -> None:
+    holder, own = locate(transaction.model.module, edit.tensor)
+    tensor = getattr(holder, own)
+    if edit.value.shape != tensor.shape:
+        raise GraphError(
+            f"values of shape {list(edit.value.shape)} for {edit.tensor!r} of {list(tensor.shape)}"
+        )
+    value = edit.value.to(device=tensor.device, dtype=tensor.dtype)
+    keep = transaction.model.masks.get(edit.tensor)
+    _replace(transaction, holder, own, value if keep is None else value.masked_fill(~keep, 0))
+
+
+def _set_mask(transaction: Transaction, name: str, keep: Tensor) -> None:
+    masks = transaction.model.masks
+    undo = partial(masks.__setitem__, name, masks[name]) if name in masks else partial(masks.pop, name, None)
+    transaction._undo.append(undo)
+    masks[name] = keep
+
+
+def _record(transaction: Transaction, edit: Cut | SetAttr) -> None:
+    transaction.model.edits.append(edit)
+    transaction._undo.append(transaction.model.edits.pop)
+
+
+_HANDLERS: dict[type, Callable[[Transaction, object], None]] = {
+    Cut: _cut,
+    SetAttr: _set_attr,
+    Mask: _mask,
+    Unmask: _unmask,
+    Write: _write,
+}  # type: ignore[dict-item]
