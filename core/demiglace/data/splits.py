@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Any
 
 from demiglace.data.batch import Batch, as_batch
@@ -102,4 +102,4 @@ class IterableSplit(Split):
         return None
 
     def count(self, size: int) -> int | None:
-        return len(self.iterable) if hasattr(self.iterable, "__len__") else None
+        return len(self.iterable) if isinstance(self.iterable, Sized) else None

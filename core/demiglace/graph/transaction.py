@@ -1,11 +1,15 @@
-"""Applying edits to a model, all or none, with a way back that copies only what changes."""
+"""Applying edits to a model, all or none, with a way back that copies only what changes.
+
+Zeros are written at `commit`: until then a mask is only a mask, so that taking it back costs no copy of
+the weights.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from demiglace.errors import GraphError
 from demiglace.graph.edits import Cut, Edit, Mask, SetAttr, Unmask, Write
@@ -16,6 +20,8 @@ if TYPE_CHECKING:
 
     from demiglace.graph.model_graph import ModelGraph
 
+_ROWS = 64  # of a weight that are masked at a time
+
 
 @dataclass
 class Transaction:
@@ -24,12 +30,23 @@ class Transaction:
     model: ModelGraph
     edits: list[Edit] = field(default_factory=list)
     _undo: list[Callable[[], object]] = field(default_factory=list)
+    _masked: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def rollback(self) -> None:
-        """Put the model back as it was before the first edit."""
+        """Put the model back as it was before the first edit; only before `commit`."""
         while self._undo:
             self._undo.pop()()
+        self._masked.clear()
         self.edits.clear()
+
+    def commit(self) -> None:
+        """Make the edits final: masked weights become zero, in place, and the way back is dropped."""
+        for tensor, keep in self._masked:
+            # In chunks, because `~keep` would otherwise be a second mask.
+            for rows, kept in zip(tensor.data.split(_ROWS), keep.split(_ROWS), strict=True):
+                rows.masked_fill_(~kept, 0)
+        self._masked.clear()
+        self._undo.clear()
 
     def apply(self, edit: Edit) -> None:
         """Apply one edit and remember its inverse.
@@ -45,7 +62,7 @@ class Transaction:
 
 
 def apply(model: ModelGraph, edits: Iterable[Edit]) -> Transaction:
-    """Apply edits in order; when one fails, none stays.
+    """Apply edits in order; when one fails, none stays. The caller commits or rolls back.
 
     Raises:
         GraphError: when an edit does not fit the model, which is then as it was.
@@ -78,10 +95,7 @@ def locate(module: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 def _replace(transaction: Transaction, holder: nn.Module, own: str, value: Tensor) -> None:
     """Give a parameter or buffer a new tensor; the object's identity stays, so ties stay tied."""
-    tensor = holder._parameters.get(own)
-    if tensor is None:
-        tensor = holder._buffers[own]
-    assert tensor is not None
+    tensor: Tensor = getattr(holder, own)
     old_data, old_grad = tensor.data, tensor.grad
 
     def restore() -> None:
@@ -137,7 +151,7 @@ def _mask(transaction: Transaction, edit: Mask) -> None:
     keep = edit.keep.to(tensor.device)
     if edit.tensor in model.masks:
         keep = keep & model.masks[edit.tensor]
-    _replace(transaction, holder, own, tensor.data.masked_fill(~keep, 0))
+    transaction._masked.append((tensor, keep))
     _set_mask(transaction, edit.tensor, keep)
 
 
@@ -172,10 +186,10 @@ def _record(transaction: Transaction, edit: Cut | SetAttr) -> None:
     transaction._undo.append(transaction.model.edits.pop)
 
 
-_HANDLERS: dict[type, Callable[[Transaction, object], None]] = {
+_HANDLERS: dict[type, Callable[[Transaction, Any], None]] = {
     Cut: _cut,
     SetAttr: _set_attr,
     Mask: _mask,
     Unmask: _unmask,
     Write: _write,
-}  # type: ignore[dict-item]
+}

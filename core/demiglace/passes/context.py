@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -74,7 +74,7 @@ class Context:
 
     def track(self, items: Iterable[T], text: str, total: int | None = None) -> Iterator[T]:
         """Yield from `items` with progress shown and interrupts honoured between two of them."""
-        if total is None and hasattr(items, "__len__"):
+        if total is None and isinstance(items, Sized):
             total = len(items)
         for done, item in enumerate(items):
             self.check_interrupt()

@@ -1,9 +1,9 @@
-"""Selectors: one grammar by which recipes name layers and parameters.
+r"""Selectors: one grammar by which recipes name layers and parameters.
 
 `conv1`           that whole name, never a part of one (`layer1` does not take `layer10`)
 `layer1.*`        a glob over the whole name; `*` also crosses dots
 `type:Conv2d`     modules of that class or of a subclass; globs allowed (`type:Conv*`)
-`re:head\\.\\d+`    a regular expression over the whole name
+`re:head\.\d+`       a regular expression over the whole name
 `.`               the root module
 """
 
