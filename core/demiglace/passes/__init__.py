@@ -7,6 +7,7 @@ from demiglace.passes.base import (
     Exporter,
     ModelSource,
     Pass,
+    Problem,
     Trainer,
 )
 from demiglace.passes.config import Config, Share, Targeted
@@ -30,6 +31,7 @@ __all__ = [
     "ModelSource",
     "Pass",
     "PassSpec",
+    "Problem",
     "Provides",
     "Selector",
     "Share",

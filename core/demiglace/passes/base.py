@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from demiglace.passes.config import Config
@@ -22,11 +23,28 @@ if TYPE_CHECKING:
 C = TypeVar("C", bound=Config)
 
 
+@dataclass(frozen=True)
+class Problem:
+    """Why a pass cannot work on a model, found before anything runs."""
+
+    message: str
+    #: The option at fault as a path into the pass's table, such as `("optimizer", "name")`.
+    option: tuple[str | int, ...] = ()
+    hint: str | None = None
+
+
 class Pass(ABC, Generic[C]):
     """A pass with its validated options."""
 
     def __init__(self, config: C) -> None:
         self.config = config
+
+    def preflight(self, model: ModelGraph) -> Iterable[Problem]:
+        """What can be told to be wrong from the model's structure alone, before the first tensor moves.
+
+        The model may be on the meta device: names, types and shapes are there, values are not.
+        """
+        return ()
 
 
 class Editor(Pass[C]):

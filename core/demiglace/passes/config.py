@@ -38,6 +38,10 @@ class Config(BaseModel):
         """What the pass will do with these options, amounts included, as a phrase for `demiglace plan`."""
         return type(self).summary()
 
+    def metrics(self) -> tuple[str, ...]:
+        """The names of the metrics that an evaluator gives with these options."""
+        return ()
+
     @classmethod
     def summary(cls) -> str:
         """The first line of the class docstring."""

@@ -1,0 +1,210 @@
+"""The first half of planning: everything about a recipe that can be checked without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from demiglace.engine.order import order_faults
+from demiglace.errors import Fault, PluginError, RecipeError
+from demiglace.passes import Config, Contract, Kind, PassSpec, SourceSpec
+from demiglace.passes.schedule import Schedule
+from demiglace.plugins import Registry, requirement_faults
+from demiglace.recipe import PassTable, Recipe, SourceTable, faults_of, nearest_hint
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A pass of the recipe with its resolved plugin and validated options."""
+
+    id: str
+    spec: PassSpec
+    config: Config
+    #: Where its table stands in the recipe.
+    path: Path
+    allow_noop: bool = False
+    schedule: Schedule | None = None
+    participants: tuple[Step, ...] = ()
+
+    def contract(self) -> Contract:
+        """What the step and its participants together need, give and destroy."""
+        own = self.config.contract()
+        for participant in self.participants:
+            theirs = participant.config.contract()
+            own = Contract(own.needs | theirs.needs, own.gives | theirs.gives, own.destroys | theirs.destroys)
+        return own
+
+
+@dataclass(frozen=True)
+class SourceUse:
+    """A source that the recipe names, resolved: a plugin's source, or another recipe to run first."""
+
+    table: SourceTable
+    spec: SourceSpec | None
+    config: Config | None
+    path: Path
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a caller in Python hands in beside the recipe."""
+
+    model: bool = False
+    #: Names of the splits handed in; `None`: no data was.
+    splits: frozenset[str] | None = None
+    #: Whether checking is all that happens: then a recipe without `[model]` is not at fault.
+    later: bool = False
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A recipe whose every name, option and order is right."""
+
+    recipe: Recipe
+    registry: Registry
+    steps: tuple[Step, ...]
+    evaluations: tuple[Step, ...]
+    model: SourceUse | None = None
+    teacher: SourceUse | None = None
+    data: SourceUse | None = None
+
+    def evaluators(self) -> Iterator[Step]:
+        """Evaluators of the recipe: those of `evaluate`, then those among its passes."""
+        yield from self.evaluations
+        yield from (step for step in self.steps if step.spec.kind is Kind.EVALUATOR)
+
+
+def check(recipe: Recipe, registry: Registry, given: Given | None = None) -> Checked:
+    """Resolve names, validate options, and walk the contracts; imports no torch.
+
+    Raises:
+        RecipeError: with every fault found; the order of passes is judged once all options are right.
+    """
+    given = Given(later=True) if given is None else given
+    checker = _Checker(recipe, registry)
+    checked = Checked(
+        recipe,
+        registry,
+        steps=tuple(checker.steps(recipe.passes, ("pass",))),
+        evaluations=tuple(checker.steps(recipe.evaluate, ("evaluate",))),
+        model=checker.source(recipe.student or recipe.model, _model_path(recipe), registry.model_sources),
+        teacher=checker.source(recipe.teacher, ("teacher",), registry.model_sources),
+        data=checker.source(recipe.data, ("data",), registry.data_sources),
+    )
+    checker.envelope(checked, given)
+    if not checker.faults:
+        checker.faults += order_faults(checked, given)
+    if checker.faults:
+        raise RecipeError(faults=checker.faults)
+    return checked
+
+
+def _model_path(recipe: Recipe) -> Path:
+    return ("student",) if recipe.student else ("model",)
+
+
+@dataclass
+class _Checker:
+    recipe: Recipe
+    registry: Registry
+    faults: list[Fault] = field(default_factory=list)
+
+    def fault(self, message: str, path: Path, hint: str | None = None, of: str = "value") -> None:
+        self.faults.append(Fault(message, self.recipe.place(path, of), hint))  # type: ignore[arg-type]
+
+    def envelope(self, checked: Checked, given: Given) -> None:
+        """What concerns the recipe as a whole."""
+        self.faults += requirement_faults(self.recipe, self.registry)
+        if checked.model is None and not given.model and not given.later:
+            self.fault(
+                "the recipe has no [model], and none was handed in",
+                (),
+                "add a [model] table, or call demiglace.run(recipe, model=...)",
+            )
+        if self.recipe.student and self.recipe.model:
+            self.fault(
+                "both [model] and [student] name the model to work on",
+                ("student",),
+                "keep one of them: [student] is [model] in a recipe with a [teacher]",
+                "header",
+            )
+        for step in checked.evaluations:
+            if step.spec.kind is not Kind.EVALUATOR:
+                self.fault(f"{step.spec.name!r} is no evaluator but a {step.spec.kind}", step.path)
+
+    def steps(self, tables: Sequence[PassTable], path: Path) -> Iterator[Step]:
+        for index, table in enumerate(tables):
+            step = self.step(table, (*path, index))
+            if step is not None:
+                yield step
+
+    def step(self, table: PassTable, path: Path) -> Step | None:
+        """One pass with its participants, or `None` when it has a fault."""
+        participants = [self.participant(one, (*path, "with", i)) for i, one in enumerate(table.participants)]
+        spec = self.named(table.use, self.registry.passes, path, "pass")
+        if spec is None:
+            return None
+        if spec.kind is Kind.PARTICIPANT:
+            self.fault(
+                f"{spec.name!r} acts inside training and cannot stand alone",
+                (*path, "use"),
+                "put it in [[pass.with]] under a train pass",
+            )
+        if table.participants and spec.kind is not Kind.TRAINER:
+            self.fault(f"{spec.name!r} does not train, so nothing can take part in it", (*path, "with", 0), of="header")
+        config = self.options(spec.config, table.options, path)
+        if config is None:
+            return None
+        inside = tuple(one for one in participants if one is not None)
+        return Step(table.id, spec, config, path, table.allow_noop, participants=inside)
+
+    def participant(self, table: PassTable, path: Path) -> Step | None:
+        spec = self.named(table.use, self.registry.passes, path, "pass")
+        if spec is None:
+            return None
+        if spec.kind not in {Kind.EDITOR, Kind.PARTICIPANT}:
+            self.fault(f"{spec.name!r} is a {spec.kind} and cannot take part in training", (*path, "use"))
+        options = dict(table.options)
+        schedule = None
+        if spec.kind is Kind.EDITOR and "schedule" in options:
+            schedule = self.options(Schedule, options.pop("schedule"), (*path, "schedule"))
+        config = self.options(spec.config, options, path)
+        if config is None:
+            return None
+        if spec.kind is Kind.EDITOR and schedule is None:
+            schedule = Schedule()
+        return Step(table.id, spec, config, path, table.allow_noop, schedule=schedule)
+
+    def source(self, table: SourceTable | None, path: Path, known: Mapping[str, SourceSpec]) -> SourceUse | None:
+        if table is None:
+            return None
+        if table.use is None:
+            return SourceUse(table, None, None, path)
+        spec = self.named(table.use, known, path, "source")
+        config = None if spec is None else self.options(spec.config, table.options, path)
+        return SourceUse(table, spec, config, path)
+
+    def named(self, name: str, known: Mapping[str, Any], path: Path, what: str) -> Any:
+        """The spec of that name, or `None` and a fault."""
+        try:
+            found = known.get(name)
+        except PluginError as error:  # two plugins claim the name
+            self.faults += [fault.at(self.recipe.place((*path, "use"))) for fault in error.faults]
+            return None
+        if found is None:
+            hint = self.registry.absent_hint(name) or nearest_hint(name, known)
+            self.fault(f"there is no {what} {name!r}", (*path, "use"), hint)
+        return found
+
+    def options(self, model: type[Any], options: object, path: Path) -> Any:
+        """The validated options, or `None` and faults at their places."""
+        try:
+            return model.model_validate(options)
+        except ValidationError as error:
+            self.faults += faults_of(error, self.recipe.place, path, model)
+            return None
