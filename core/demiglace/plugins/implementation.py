@@ -1,0 +1,77 @@
+"""From a spec to the class that does the work: the only place where a plugin's heavy code is imported."""
+
+from __future__ import annotations
+
+from importlib import import_module, metadata
+from inspect import isabstract
+
+from demiglace.errors import DemiglaceError, PluginError
+from demiglace.passes import base
+from demiglace.passes.participant import Participant
+from demiglace.passes.spec import Kind, PassSpec, Provides, SourceSpec
+from demiglace.plugins.info import PluginInfo
+from demiglace.plugins.loading import described
+
+INTERFACES: dict[Kind | Provides, type] = {
+    Kind.EDITOR: base.Editor,
+    Kind.TRAINER: base.Trainer,
+    Kind.PARTICIPANT: Participant,
+    Kind.EVALUATOR: base.Evaluator,
+    Kind.EXPORTER: base.Exporter,
+    Provides.MODEL: base.ModelSource,
+    Provides.DATA: base.DataSource,
+}
+
+
+def load_implementation(spec: PassSpec | SourceSpec, plugin: PluginInfo) -> type:
+    """Import the class that a spec names.
+
+    Raises:
+        PluginError: it cannot be imported, is missing, or does not fit the interface of its kind.
+    """
+    module_name, _, class_name = spec.implementation.partition(":")
+    try:
+        found = getattr(import_module(module_name), class_name)
+    except DemiglaceError:
+        raise
+    except ModuleNotFoundError as error:
+        raise _fault(spec, plugin, described(error), _extra_hint(error.name, plugin)) from error
+    except (Exception, SystemExit) as error:
+        raise _fault(spec, plugin, described(error)) from error
+    interface = INTERFACES[spec.kind if isinstance(spec, PassSpec) else spec.provides]
+    if not isinstance(found, type) or not issubclass(found, interface):
+        raise _fault(spec, plugin, f"{spec.implementation} is no subclass of {interface.__name__}")
+    if isabstract(found):
+        missing = ", ".join(sorted(getattr(found, "__abstractmethods__")))  # noqa: B009
+        raise _fault(spec, plugin, f"{spec.implementation} does not implement {missing}")
+    return found
+
+
+def _fault(
+    spec: PassSpec | SourceSpec, plugin: PluginInfo, text: str, hint: str | None = None
+) -> PluginError:
+    return PluginError(f"{spec.name!r} of plugin {plugin} cannot be used: {text}", hint=hint)
+
+
+def _extra_hint(module: str | None, plugin: PluginInfo) -> str | None:
+    """What to install so that a missing module is there: the extra that names it, or the module itself."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    if module is None:
+        return None
+    package = canonicalize_name(module.partition(".")[0])
+    for text in metadata.requires(plugin.distribution) or ():
+        requirement = Requirement(text)
+        if canonicalize_name(requirement.name) != package or requirement.marker is None:
+            continue
+        extra = _extra_of(str(requirement.marker))
+        if extra:
+            return f"pip install '{plugin.distribution}[{extra}]'"
+    return f"is {package!r} installed?"
+
+
+def _extra_of(marker: str) -> str | None:
+    """The extra in a marker such as `python_version > "3" and extra == "demo"`."""
+    _, found, rest = marker.partition('extra == "')
+    return rest.partition('"')[0] if found else None
