@@ -82,9 +82,7 @@ def _check_blocks(block: Sequence[str], found: Sequence[tuple[object, PluginInfo
     for name in block:
         if not any(_named(info, [name]) for info in infos):
             known = sorted({text for info in infos for text in (info.name, info.distribution)})
-
-            hint = nearest_hint(name, known)
-            raise PluginError(f"no plugin named {name!r} to block", hint=hint)
+            raise PluginError(f"no plugin named {name!r} to block", hint=nearest_hint(name, known))
 
 
 def _blocked(info: PluginInfo, reason: str) -> Contribution:

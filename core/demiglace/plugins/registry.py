@@ -70,9 +70,7 @@ class Registry:
             Names("pass", [(s.name, s, one.info) for one in contributions for s in one.passes]),
             Names("model source", [claim for claim in sources if claim[1].provides is Provides.MODEL]),
             Names("data source", [claim for claim in sources if claim[1].provides is Provides.DATA]),
-            Names(
-                "recipe", [(name, p, one.info) for one in contributions for name, p in one.recipes.items()]
-            ),
+            Names("recipe", [(name, p, one.info) for one in contributions for name, p in one.recipes]),
         )
         return replace(registry, plugins=[registry._marked(plugin) for plugin in registry.plugins])
 
@@ -132,10 +130,10 @@ class Registry:
     def _marked(self, plugin: PluginInfo) -> PluginInfo:
         """The plugin with its status set when another claims one of its names."""
         texts = [
-            f"the {names.kind} {name!r} is also claimed by {_listed(one for one in plugins if one is not plugin)}"
+            f"the {names.kind} {name!r} is also claimed by {_listed(p for p in claimants if p is not plugin)}"
             for names in self._all()
-            for name, plugins in names.contested().items()
-            if any(one is plugin for one in plugins)
+            for name, claimants in names.contested().items()
+            if any(p is plugin for p in claimants)
         ]
         return replace(plugin, status=Status.CONFLICT, error="; ".join(texts)) if texts else plugin
 
