@@ -14,6 +14,8 @@ from demiglace.passes.config import Config, Share, Targeted
 from demiglace.passes.context import Asked, Context
 from demiglace.passes.contract import Contract
 from demiglace.passes.metric import Metric
+from demiglace.passes.participant import Loop, Participant, Position
+from demiglace.passes.schedule import Moment, Schedule, moment_steps, moment_words
 from demiglace.passes.spec import Kind, PassSpec, Provides, SourceSpec
 from demiglace.recipe.selectors import Selector
 
@@ -27,15 +29,22 @@ __all__ = [
     "Evaluator",
     "Exporter",
     "Kind",
+    "Loop",
     "Metric",
     "ModelSource",
+    "Moment",
+    "Participant",
     "Pass",
     "PassSpec",
+    "Position",
     "Problem",
     "Provides",
+    "Schedule",
     "Selector",
     "Share",
     "SourceSpec",
     "Targeted",
     "Trainer",
+    "moment_steps",
+    "moment_words",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +51,8 @@ class Context:
     on_warning: Callable[[str], None] = _nothing
     #: Raises `Interrupted` when the run was asked to stop; call it at least once per batch.
     check_interrupt: Callable[[], None] = _nothing
+    #: What a step leaves for later ones beside the model, such as an optimizer's state: tensors and JSON.
+    carry: dict[str, Any] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
     left_alone: dict[str, str] = field(default_factory=dict)
 

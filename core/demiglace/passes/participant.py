@@ -1,23 +1,108 @@
-"""A pass at work inside a training loop."""
+"""A pass at work inside a training loop: what it may do there, and what it sees.
+
+The loop alone owns the model, the optimizer, the precision and the device. It calls a participant at
+fixed moments and does for it what touches them:
+
+    prepare                          once, before the optimizer exists
+    before_step -> loss -> after_step    each optimizer step; `loss` once for each batch of it
+    after_epoch                      each epoch
+    on_edit                          whenever any participant changed the model
+    finish                           once, after the last step, with the chosen weights in place
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from demiglace.passes.base import Pass
+from demiglace.passes.config import Config
+from demiglace.passes.context import Context
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
-    from demiglace.graph import Edit
+    from demiglace.data import Batch
+    from demiglace.graph import Edit, ModelGraph
+
+C = TypeVar("C", bound=Config)
 
 
-class Participant:
-    """What the training loop calls; every method does nothing unless overridden."""
+@dataclass
+class Position:
+    """Where the training stands; the loop moves it on."""
 
-    def loss(self) -> Mapping[str, Tensor]:
-        """Named terms to add to the loss."""
+    #: Optimizer steps of the whole training.
+    steps: int
+    #: Optimizer steps of one epoch.
+    steps_per_epoch: int
+    #: Optimizer steps done.
+    step: int = 0
+    #: Epochs done.
+    epoch: int = 0
+
+
+class Loop(Protocol):
+    """What a participant sees of the training loop."""
+
+    model: ModelGraph
+    context: Context
+    at: Position
+
+    def apply(self, edits: Iterable[Edit]) -> None:
+        """Change the model now, all edits or none; optimizer state, averages and participants follow."""
+
+    def capture(self, layer: str) -> Callable[[], Tensor]:
+        """A function that gives the latest output of a layer of the model.
+
+        Raises:
+            UsageError: when there is no such layer; names the nearest.
+        """
+
+    def train_also(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Train further parameters with the model's (only in `prepare`): projections, learned scales."""
+
+
+class Participant(Pass[C]):
+    """Takes part in a training loop; every method does nothing unless overridden."""
+
+    #: The participant's id in the recipe, set by the engine; messages and loss terms carry it.
+    id: str = ""
+    #: The weight that this participant leaves to the trainer's own loss, which they all multiply.
+    task_weight: float = 1.0
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is done changing the model: best weights and early stopping wait for that."""
+        return True
+
+    def prepare(self, loop: Loop) -> None:
+        """Get ready, before the optimizer exists: make edits, capture layers, add parameters."""
+
+    def loss(self, batch: Batch, outputs: Any) -> Mapping[str, Tensor]:
+        """Named scalar terms to add to the loss, for one batch and the model's outputs on it."""
         return {}
 
+    def before_step(self, at: Position) -> None:
+        """Called before the forward pass of optimizer step `at.step` (from 0)."""
+
+    def after_step(self, at: Position) -> None:
+        """Called when the optimizer has stepped; `at.step` steps are done."""
+
+    def after_epoch(self, at: Position) -> None:
+        """Called after each epoch; `at.epoch` epochs are done."""
+
+    def on_edit(self, edits: Sequence[Edit]) -> None:
+        """Follow edits that were just applied, by this participant or another."""
+
     def finish(self) -> Iterable[Edit]:
-        """Edits to make once training is over."""
+        """Edits that conclude the training; the loop applies them."""
         return ()
+
+    def state(self) -> Mapping[str, object]:
+        """What a checkpoint must keep to go on later: tensors and JSON values."""
+        return {}
+
+    def restore_state(self, state: Mapping[str, object]) -> None:
+        """Take up what `state` gave; called after `prepare`."""
