@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,7 +13,7 @@ from demiglace.errors import Fault, PluginError, RecipeError
 from demiglace.passes import Config, Contract, Kind, PassSpec, SourceSpec
 from demiglace.passes.schedule import Schedule
 from demiglace.plugins import Registry, requirement_faults
-from demiglace.recipe import PassTable, Recipe, SourceTable, faults_of, nearest_hint
+from demiglace.recipe import PassTable, Recipe, SourceTable, faults_of
 
 Path = tuple[str | int, ...]
 
@@ -156,7 +156,11 @@ class _Checker:
                 "put it in [[pass.with]] under a train pass",
             )
         if table.participants and spec.kind is not Kind.TRAINER:
-            self.fault(f"{spec.name!r} does not train, so nothing can take part in it", (*path, "with", 0), of="header")
+            self.fault(
+                f"{spec.name!r} does not train, so nothing can take part in it",
+                (*path, "with", 0),
+                of="header",
+            )
         config = self.options(spec.config, table.options, path)
         if config is None:
             return None
@@ -180,7 +184,9 @@ class _Checker:
             schedule = Schedule()
         return Step(table.id, spec, config, path, table.allow_noop, schedule=schedule)
 
-    def source(self, table: SourceTable | None, path: Path, known: Mapping[str, SourceSpec]) -> SourceUse | None:
+    def source(
+        self, table: SourceTable | None, path: Path, known: Mapping[str, SourceSpec]
+    ) -> SourceUse | None:
         if table is None:
             return None
         if table.use is None:
@@ -197,7 +203,7 @@ class _Checker:
             self.faults += [fault.at(self.recipe.place((*path, "use"))) for fault in error.faults]
             return None
         if found is None:
-            hint = self.registry.absent_hint(name) or nearest_hint(name, known)
+            hint = self.registry.absent_hint(name, known)
             self.fault(f"there is no {what} {name!r}", (*path, "use"), hint)
         return found
 

@@ -44,7 +44,13 @@ def initial_facts(checked: Checked, given: Given) -> frozenset[str]:
         held |= checked.data.config.contract().gives
     elif given.later and checked.data is None and checked.model is None:
         # A recipe for a caller who brings the model brings the data too.
-        held |= {facts.DATA_TRAIN, facts.DATA_VALIDATION, facts.DATA_CALIBRATION, facts.DATA_TEST, facts.LABELS}
+        held |= {
+            facts.DATA_TRAIN,
+            facts.DATA_VALIDATION,
+            facts.DATA_CALIBRATION,
+            facts.DATA_TEST,
+            facts.LABELS,
+        }
     if facts.DATA_TRAIN in held:
         held.add(facts.DATA_CALIBRATION)
     if checked.teacher is not None:
@@ -56,7 +62,9 @@ def _unmet(checked: Checked, index: int, need: str, start: frozenset[str]) -> Fa
     """Why a step's need is not met, and what would meet it."""
     step = checked.steps[index]
     place = checked.recipe.place((*step.path, "use"))
-    destroyer = next((one for one in reversed(checked.steps[:index]) if need in one.contract().destroys), None)
+    destroyer = next(
+        (one for one in reversed(checked.steps[:index]) if need in one.contract().destroys), None
+    )
     giver = next((one for one in checked.steps[index + 1 :] if need in one.contract().gives), None)
     if destroyer is not None:
         message = f"step {step.id!r} ({step.spec.name}) needs {need}, which step {destroyer.id!r} ({destroyer.spec.name}) destroys"
@@ -64,7 +72,11 @@ def _unmet(checked: Checked, index: int, need: str, start: frozenset[str]) -> Fa
     if giver is not None:
         message = f"step {step.id!r} ({step.spec.name}) needs {need}, which only the later step {giver.id!r} ({giver.spec.name}) gives"
         return Fault(message, place, _order_hint(checked.steps, start))
-    return Fault(f"step {step.id!r} ({step.spec.name}) needs {need}, which nothing before it gives", place, _missing_hint(checked, need))
+    return Fault(
+        f"step {step.id!r} ({step.spec.name}) needs {need}, which nothing before it gives",
+        place,
+        _missing_hint(checked, need),
+    )
 
 
 def _missing_hint(checked: Checked, need: str) -> str:
@@ -129,9 +141,14 @@ def _gate_faults(checked: Checked) -> list[Fault]:
     for name, gate in checked.recipe.gate.items():
         if name not in known:
             place = checked.recipe.place(("gate", name), "key")
-            hint = nearest_hint(name, known) + "; accuracy and its like need an evaluator in `evaluate` or among the passes"
+            hint = (
+                nearest_hint(name, known)
+                + "; accuracy and its like need an evaluator in `evaluate` or among the passes"
+            )
             found.append(Fault(f"nothing in this recipe measures {name!r}", place, hint))
         if gate.against is not None and gate.against not in ids:
             place = checked.recipe.place(("gate", name, "against"))
-            found.append(Fault(f"no step has the id {gate.against!r}", place, nearest_hint(gate.against, ids)))
+            found.append(
+                Fault(f"no step has the id {gate.against!r}", place, nearest_hint(gate.against, ids))
+            )
     return found

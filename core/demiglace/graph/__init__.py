@@ -2,16 +2,21 @@
 
 from demiglace.graph.edits import Cut, Edit, Lower, Mask, SetAttr, StructuralEdit, Swap, Unmask, Write
 from demiglace.graph.model_graph import Example, ModelGraph, Weight
+from demiglace.graph.origin import CallerOrigin, GraphOrigin, Origin, SourceOrigin
 from demiglace.graph.transaction import Transaction, apply
 
 __all__ = [
+    "CallerOrigin",
     "Cut",
     "Edit",
     "Example",
+    "GraphOrigin",
     "Lower",
     "Mask",
     "ModelGraph",
+    "Origin",
     "SetAttr",
+    "SourceOrigin",
     "StructuralEdit",
     "Swap",
     "Transaction",

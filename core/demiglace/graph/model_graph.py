@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from demiglace.recipe.selectors import ROOT, Candidate, selected
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
     from demiglace.graph.edits import StructuralEdit
+    from demiglace.graph.origin import Origin
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,22 @@ class ModelGraph:
     masks: dict[str, Tensor] = field(default_factory=dict)
     #: Structural edits since the origin, in order.
     edits: list[StructuralEdit] = field(default_factory=list)
+    #: How the structure is built again; `None` until somebody knows.
+    origin: Origin | None = None
+
+    def to(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
+        """Move the module, its masks and its example; `dtype` changes floating-point parameters and buffers."""
+        from torch.utils._pytree import tree_map
+
+        def moved(value: Any) -> Any:
+            if not hasattr(value, "is_floating_point"):
+                return value
+            return value.to(device, dtype if value.is_floating_point() else None)
+
+        self.module.to(device, dtype)
+        self.masks = {name: keep.to(device) for name, keep in self.masks.items()}
+        if self.example is not None:
+            self.example = Example(*tree_map(moved, (self.example.args, dict(self.example.kwargs))))
 
     def candidates(self) -> list[Candidate]:
         """Every module and parameter that a selector may name, modules first."""

@@ -102,6 +102,24 @@ class ModelSource(Pass[C]):
     def initialise(self, module: nn.Module) -> None:
         """Fetch or draw the weights; by default they stay as `build` drew them under the run's seed."""
 
+    def open(self) -> ModelGraph:
+        """The model with its weights, drawn under torch's current seed where they are drawn."""
+        from demiglace.graph import ModelGraph
+
+        module = self.build()
+        self.initialise(module)
+        return ModelGraph(module)
+
+    def structure(self) -> nn.Module:
+        """The structure without values, on the meta device where `build` can run there."""
+        import torch
+
+        try:
+            with torch.device("meta"):
+                return self.build()
+        except (NotImplementedError, RuntimeError):
+            return self.build()
+
     def example_shape(self) -> Sequence[int] | None:
         """The shape of one input without its batch dimension, when the source knows it."""
         return None

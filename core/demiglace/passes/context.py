@@ -41,8 +41,6 @@ class Context:
     seed: int
     device: torch.device
     data: Data | None = None
-    #: The model before the first pass, for those who compare; built on first use.
-    original: Callable[[], ModelGraph] | None = None
     teacher: Callable[[], ModelGraph] | None = None
     #: The run directory's folder for this step; only exporters and trainers write into it.
     folder: Path | None = None

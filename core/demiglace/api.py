@@ -1,0 +1,139 @@
+"""What a program calls: `run`, `plan`, `check` and `load`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from demiglace.engine.check import Checked, Given
+from demiglace.engine.check import check as check_recipe
+from demiglace.engine.events import Listener
+from demiglace.plugins import Registry, discover
+from demiglace.recipe import Recipe, load_recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from demiglace.data import Data
+    from demiglace.engine.plan import Plan
+    from demiglace.engine.result import Result
+
+RecipeLike = str | Path | Mapping[str, Any] | Recipe
+"""A path to a TOML file, `recipe:NAME` for a shipped one, a dict of the same form, or a `Recipe`."""
+
+
+def check(recipe: RecipeLike, *, overrides: Sequence[str] | None = None) -> Checked:
+    """Check a recipe's syntax, names, options, contracts and order, without torch.
+
+    Args:
+        recipe: what to check.
+        overrides: `key.path=value` settings, as with `--set`.
+
+    Raises:
+        RecipeError: with every fault of the stage that found one.
+    """
+    registry = discover()
+    return check_recipe(_loaded(recipe, overrides, registry), registry)
+
+
+def plan(
+    recipe: RecipeLike,
+    *,
+    model: nn.Module | None = None,
+    data: Data | Mapping[str, Iterable[object]] | Iterable[object] | None = None,
+    overrides: Sequence[str] | None = None,
+) -> Plan:
+    """Check a recipe against the structure of its network too; see `run` for the arguments.
+
+    Raises:
+        RecipeError: with every fault of the stage that found one.
+    """
+    from demiglace.data import Data
+    from demiglace.engine.plan import plan as make_plan
+
+    registry = discover()
+    handed = None if data is None else Data.of(data)
+    return make_plan(_loaded(recipe, overrides, registry), registry, model=model, given=_given(model, handed))
+
+
+def run(
+    recipe: RecipeLike,
+    *,
+    model: nn.Module | None = None,
+    data: Data | Mapping[str, Iterable[object]] | Iterable[object] | None = None,
+    example_inputs: object = None,
+    out: str | Path | None = None,
+    overrides: Sequence[str] | None = None,
+    registry: Registry | None = None,
+    listener: Listener | None = None,
+    check_interrupt: Callable[[], None] | None = None,
+) -> Result:
+    """Run a recipe and return the compressed model with everything that was measured.
+
+    Args:
+        recipe: a path, `recipe:NAME`, a dict, or a `Recipe`.
+        model: a module to work on in place, instead of the recipe's `[model]`.
+        data: splits by name (`train`, `calibration`, `validation`, `test`), each an iterable of batches
+            that can be walked more than once, or one such iterable for all; instead of `[data]`.
+            A batch is a tensor, `(inputs, labels)`, or a dict of keyword inputs with `labels`.
+        example_inputs: a tensor, a tuple of positional inputs or a dict of keyword inputs of the model,
+            for tracing and counting; by default taken from the data.
+        out: a new or empty directory for `run.json`, the log and the artifact; `None` writes nothing.
+        overrides: `key.path=value` settings, as with `--set`.
+        registry: the plugins to use; by default all that are installed.
+        listener: hears of steps, progress and warnings.
+        check_interrupt: called between steps and batches; may raise to stop the run.
+
+    Raises:
+        DemiglaceError: of the class that tells what is wrong.
+
+    Example:
+        >>> result = demiglace.run("recipe.toml", model=net, data={"train": loader, "test": test_loader})
+    """
+    from demiglace.data import Data
+    from demiglace.engine.plan import plan as make_plan
+    from demiglace.engine.run import Execution
+
+    registry = discover() if registry is None else registry
+    handed = None if data is None else Data.of(data)
+    execution = Execution(
+        make_plan(_loaded(recipe, overrides, registry), registry, model=model, given=_given(model, handed)),
+        model=model,
+        data=handed,
+        example_inputs=example_inputs,
+        out=None if out is None else Path(out),
+    )
+    if listener is not None:
+        execution.listener = listener
+    if check_interrupt is not None:
+        execution.check_interrupt = check_interrupt
+    return execution.run()
+
+
+def load(path: str | Path, model: nn.Module | Callable[[], nn.Module] | None = None) -> nn.Module:
+    """The module of a run directory or artifact, ready to use: no data, no pickle, no network.
+
+    Args:
+        path: a run directory, or the artifact's own.
+        model: for a model that a caller handed in, a module of the same structure, or what builds one.
+
+    Raises:
+        ArtifactError: when the files are damaged or do not fit the module.
+    """
+    from demiglace.artifact import open_artifact
+    from demiglace.engine.folder import MODEL
+    from demiglace.engine.prepare import build_structure
+
+    folder = Path(path)
+    if (folder / MODEL).is_dir():
+        folder /= MODEL
+    return open_artifact(folder, model=model, resolve=build_structure).module
+
+
+def _loaded(recipe: RecipeLike, overrides: Sequence[str] | None, registry: Registry) -> Recipe:
+    return load_recipe(recipe, overrides=tuple(overrides or ()), find=registry.recipe)
+
+
+def _given(model: nn.Module | None, data: Data | None) -> Given:
+    return Given(model is not None, None if data is None else frozenset(data.splits))

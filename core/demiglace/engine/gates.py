@@ -1,0 +1,110 @@
+"""Judging a run's result against the recipe's bounds, and saying when the sample is too small to tell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from demiglace.passes import Metric
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from demiglace.recipe import Gate
+
+Z = 1.959964
+"""Two-sided 95 % quantile of the normal distribution."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a gate asked, what was measured, and how sure the answer is."""
+
+    metric: str
+    asked: str
+    value: float
+    #: The value at the step that the gate compares with.
+    reference: float | None
+    passed: bool
+    #: Whether the sample settles it at 95 % confidence; figures that are no sample are always decided.
+    decided: bool
+    #: 95 % interval of the value, or of the change against the reference; `None` for exact figures.
+    interval: tuple[float, float] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        against = "" if self.reference is None else f", was {self.reference:.6g}"
+        sure = "" if self.decided else " (the sample is too small to decide)"
+        return f"gate {'passed' if self.passed else 'MISSED'}: {self.metric} {self.asked}: {self.value:.6g}{against}{sure}"
+
+
+def judge(name: str, gate: Gate, final: Metric, reference: Metric | None) -> Verdict:
+    """One gate's verdict: the point estimates decide, the interval says how sure that is."""
+    before = None if reference is None else reference.value
+    passed = gate.holds(final.value, before)
+    interval = _interval(final, reference)
+    decided = interval is None or _settled(gate, interval, before, passed)
+    return Verdict(name, gate.words(), final.value, before, passed, decided, interval)
+
+
+def _interval(final: Metric, reference: Metric | None) -> tuple[float, float] | None:
+    """The 95 % interval of the final value: by paired differences where both were measured on the same examples."""
+    if final.per_example is None:
+        return None
+    if reference is None:
+        return _wilson(final.per_example) if _is_binary(final.per_example) else _normal(final.per_example)
+    if reference.per_example is None or reference.per_example.shape != final.per_example.shape:
+        return None
+    difference = final.per_example.double() - reference.per_example.double()
+    low, high = _paired(difference) if _is_binary(difference.abs()) else _normal(difference)
+    return reference.value + low, reference.value + high
+
+
+def _settled(gate: Gate, interval: tuple[float, float], before: float | None, passed: bool) -> bool:
+    """Whether both ends of the interval give the same answer as the point."""
+    return all(gate.holds(end, before) is passed for end in interval)
+
+
+def _is_binary(values: Tensor) -> bool:
+    return bool(((values == 0) | (values == 1)).all())
+
+
+def _wilson(values: Tensor) -> tuple[float, float]:
+    """Score interval of a share (Wilson 1927)."""
+    n, share = values.numel(), float(values.double().mean())
+    centre = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
+    half = Z / (1 + Z * Z / n) * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
+    return centre - half, centre + half
+
+
+def _paired(difference: Tensor) -> tuple[float, float]:
+    """Interval of the difference of two paired shares, half a count added to each cell (Agresti & Min 2005)."""
+    gained = float((difference > 0).sum()) + 0.5
+    lost = float((difference < 0).sum()) + 0.5
+    n = difference.numel() + 2
+    centre = (gained - lost) / n
+    half = Z / n * math.sqrt(gained + lost - (gained - lost) ** 2 / n)
+    return centre - half, centre + half
+
+
+def _normal(values: Tensor) -> tuple[float, float]:
+    """Normal interval of a mean."""
+    values = values.double()
+    centre = float(values.mean())
+    half = Z * float(values.std()) / math.sqrt(values.numel()) if values.numel() > 1 else math.inf
+    return centre - half, centre + half
+
+
+def judge_all(
+    gates: Mapping[str, Gate], final: Mapping[str, Metric], at: Mapping[str, Mapping[str, Metric]]
+) -> list[Verdict]:
+    """Every gate's verdict; `at` holds the metrics after each step by its id."""
+    return [
+        judge(name, gate, final[name], None if gate.against is None else at[gate.against][name])
+        for name, gate in gates.items()
+    ]

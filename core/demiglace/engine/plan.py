@@ -1,0 +1,168 @@
+"""The second half of planning: what needs the network's structure, on the meta device, and the plan in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from demiglace.engine.check import Checked, Given, SourceUse, Step, check
+from demiglace.errors import Fault, RecipeError
+from demiglace.graph import ModelGraph
+from demiglace.passes import ModelSource, Targeted
+from demiglace.recipe import nearest_hint
+from demiglace.recipe.selectors import unmatched
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from demiglace.plugins import Registry
+    from demiglace.recipe import Gate, Recipe
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe that was checked against the structure of its network."""
+
+    checked: Checked
+    #: Parameters of the model before the first pass; `None` when another recipe or a caller makes it later.
+    parameters: int | None = None
+
+    def lines(self) -> list[str]:
+        """The plan as a tree in words: sources, steps with participants, gates."""
+        return list(_lines(self))
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as plain data."""
+        checked = self.checked
+        return {
+            "name": checked.recipe.name,
+            "seed": checked.recipe.seed,
+            "parameters": self.parameters,
+            "steps": [_step_json(step) for step in checked.steps],
+            "evaluate": [step.spec.name for step in checked.evaluations],
+            "gates": [gate_words(name, gate) for name, gate in checked.recipe.gate.items()],
+        }
+
+
+def plan(
+    recipe: Recipe, registry: Registry, *, model: nn.Module | None = None, given: Given | None = None
+) -> Plan:
+    """Check a recipe, then check it against the network's structure.
+
+    Raises:
+        RecipeError: with every fault of the stage that found one.
+    """
+    checked = check(recipe, registry, given)
+    graph = _structure(checked, model)
+    if graph is None:
+        return Plan(checked)
+    faults = [
+        fault
+        for step in (*checked.steps, *checked.evaluations)
+        for fault in _step_faults(checked, step, graph)
+    ]
+    if faults:
+        raise RecipeError(faults=faults)
+    return Plan(checked, sum(parameter.numel() for parameter in graph.module.parameters()))
+
+
+def _structure(checked: Checked, model: nn.Module | None) -> ModelGraph | None:
+    """The model without its weights, or `None` when it is not known before the run."""
+    if model is not None:
+        return ModelGraph(model)
+    source = model_source(checked, checked.model)
+    return None if source is None else ModelGraph(source.structure())
+
+
+def model_source(checked: Checked, use: SourceUse | None) -> ModelSource[Any] | None:
+    """The source object that a recipe's table names, if it names one."""
+    if use is None or use.spec is None:
+        return None
+    source: ModelSource[Any] = checked.registry.implementation(use.spec)(use.config)
+    return source
+
+
+def _step_faults(checked: Checked, step: Step, graph: ModelGraph) -> Iterator[Fault]:
+    """Selectors that match nothing, and what the pass itself refuses."""
+    yield from _selector_faults(checked, step, graph)
+    implementation = checked.registry.implementation(step.spec)(step.config)
+    for problem in implementation.preflight(graph):
+        place = checked.recipe.place((*step.path, *(problem.option or ("use",))))
+        yield Fault(f"step {step.id!r}: {problem.message}", place, problem.hint)
+    for participant in step.participants:
+        yield from _step_faults(checked, participant, graph)
+
+
+def _selector_faults(checked: Checked, step: Step, graph: ModelGraph) -> Iterator[Fault]:
+    if not isinstance(step.config, Targeted):
+        return
+    candidates = graph.candidates()
+    for option in ("targets", "ignore"):
+        selectors: list[str] = getattr(step.config, option)
+        for selector in unmatched(selectors, candidates):
+            place = checked.recipe.place((*step.path, option, selectors.index(selector)))
+            known = (
+                {type_ for one in candidates for type_ in one.types} if selector.startswith("type:") else None
+            )
+            names = known or {one.name for one in candidates}
+            wanted = selector.partition(":")[2] if known else selector
+            message = f"step {step.id!r}: {option} {selector!r} matches no layer and no parameter"
+            yield Fault(message, place, nearest_hint(wanted, names))
+
+
+def _lines(plan: Plan) -> Iterator[str]:
+    checked = plan.checked
+    yield f"{checked.recipe.name}  (seed {checked.recipe.seed})"
+    size = "" if plan.parameters is None else f", {plan.parameters:,} parameters"
+    yield f"  model    {_source_words(checked.model)}{size}"
+    if checked.teacher is not None:
+        yield f"  teacher  {_source_words(checked.teacher)}"
+    yield f"  data     {_source_words(checked.data)}"
+    width = max((len(step.id) for step in _all_steps(checked.steps)), default=0)
+    for number, step in enumerate(checked.steps, 1):
+        yield f"{number:3d}  {step.id:<{width}}  {step.spec.name}: {step.config.words()}"
+        for participant in step.participants:
+            when = f", {participant.schedule.words()}" if participant.schedule else ""
+            yield f"     └ {participant.id:<{width}}  {participant.spec.name}: {participant.config.words()}{when}"
+    if checked.evaluations:
+        yield f"  after every step: {', '.join(step.spec.name for step in checked.evaluations)}"
+    for name, gate in checked.recipe.gate.items():
+        yield f"  gate: {gate_words(name, gate)}"
+
+
+def _all_steps(steps: Iterable[Step]) -> Iterator[Step]:
+    for step in steps:
+        yield step
+        yield from step.participants
+
+
+def _source_words(use: SourceUse | None) -> str:
+    if use is None:
+        return "handed in by the caller"
+    if use.config is None:
+        return f"the result of recipe {use.table.recipe}"
+    return f"{use.table.use}: {use.config.words()}"
+
+
+def gate_words(name: str, gate: Gate) -> str:
+    """A gate as a phrase."""
+    return f"{name} {gate.words()}"
+
+
+def _step_json(step: Step) -> dict[str, Any]:
+    contract = step.contract()
+    return {
+        "id": step.id,
+        "use": step.spec.name,
+        "kind": str(step.spec.kind),
+        "words": step.config.words(),
+        "options": step.config.model_dump(mode="json"),
+        "schedule": None if step.schedule is None else step.schedule.model_dump(mode="json"),
+        "contract": {
+            "needs": sorted(contract.needs),
+            "gives": sorted(contract.gives),
+            "destroys": sorted(contract.destroys),
+        },
+        "with": [_step_json(participant) for participant in step.participants],
+    }

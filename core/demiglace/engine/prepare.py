@@ -1,0 +1,119 @@
+"""Getting the materials of a run: the model with its weights, the data, an example input, the device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from demiglace.data import Batch, Data, as_batch, open_data
+from demiglace.engine.environment import derive_seed
+from demiglace.errors import UsageError
+from demiglace.graph import CallerOrigin, Example, ModelGraph, SourceOrigin, adopt_masks
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from demiglace.engine.check import SourceUse
+    from demiglace.passes import ModelSource
+    from demiglace.plugins import Registry
+    from demiglace.recipe import Recipe
+
+
+def device_of(recipe: Recipe) -> torch.device:
+    """The device that the recipe asks for, with its thread count set.
+
+    Raises:
+        UsageError: when there is no such device here.
+    """
+    import torch
+
+    if recipe.run.threads is not None:
+        torch.set_num_threads(recipe.run.threads)
+    name = recipe.run.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"no device {name!r} here: {error}".partition("\n")[0], hint='use [run] device = "cpu"'
+        ) from None
+    return device
+
+
+def open_model(source: ModelSource[Any], use: SourceUse, recipe: Recipe, role: str) -> ModelGraph:
+    """The model of a source with its weights, drawn under the recipe's seed."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(recipe.seed, role))
+        graph = source.open()
+    if graph.origin is None and use.table.use is not None:
+        graph.origin = SourceOrigin(use.table.use, use.table.options)
+    return graph
+
+
+def adopt(module: nn.Module) -> ModelGraph:
+    """A caller's own module, worked on in place; masks of `torch.nn.utils.prune` are taken over."""
+    graph = ModelGraph(module, origin=CallerOrigin(f"{type(module).__module__}.{type(module).__qualname__}"))
+    adopt_masks(graph)
+    return graph
+
+
+def open_dataset(use: SourceUse | None, registry: Registry, recipe: Recipe) -> Data | None:
+    """The data of the recipe's source, if it names one."""
+    if use is None or use.spec is None or recipe.data is None:
+        return None
+    return open_data(
+        registry.implementation(use.spec)(use.config),
+        batch_size=recipe.data.batch_size,
+        eval_batch_size=recipe.data.eval_batch_size,
+        transform=recipe.data.transform,
+    )
+
+
+def example_of(handed: object, data: Data | None, source: ModelSource[Any] | None) -> Example | None:
+    """Example inputs: the caller's, else the first two examples of the data, else zeros of the source's shape."""
+    import torch
+
+    if handed is not None:
+        # A caller's tuple is the model's positional inputs, never inputs and labels.
+        return Example(handed) if isinstance(handed, tuple) else _example(as_batch(handed))
+    if data is not None and data.splits:
+        name = next(name for name in ("train", *data.splits) if name in data.splits)
+        batch = next(iter(data.split(name).batches(2)), None)
+        return None if batch is None else _example(batch)
+    shape = None if source is None else source.example_shape()
+    return None if shape is None else Example((torch.zeros(2, *shape),))
+
+
+def _example(batch: Batch) -> Example:
+    return Example(batch.args, dict(batch.kwargs))
+
+
+def check_fit(graph: ModelGraph) -> None:
+    """Run the model once on its example.
+
+    Raises:
+        UsageError: when it does not take it.
+    """
+    import torch
+
+    if graph.example is None:
+        return
+    was_training = graph.module.training
+    graph.module.eval()
+    try:
+        with torch.no_grad():
+            graph.module(*graph.example.args, **graph.example.kwargs)
+    except Exception as error:
+        shapes = [list(value.shape) for value in graph.example.args if isinstance(value, torch.Tensor)]
+        message = (
+            f"the model does not take the data's inputs (shapes {shapes}): {type(error).__name__}: {error}"
+        )
+        raise UsageError(
+            message, hint="make [model] and [data] (its transform too) fit each other"
+        ) from error
+    finally:
+        graph.module.train(was_training)

@@ -1,0 +1,215 @@
+"""Executing a plan from the first weight to the last file."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from demiglace.artifact import save
+from demiglace.data import Data
+from demiglace.engine.check import Given
+from demiglace.engine.environment import environment
+from demiglace.engine.events import Listener
+from demiglace.engine.folder import RunFolder
+from demiglace.engine.gates import judge_all
+from demiglace.engine.plan import Plan, model_source, plan
+from demiglace.engine.prepare import adopt, check_fit, device_of, example_of, open_dataset, open_model
+from demiglace.engine.record import RunRecord
+from demiglace.engine.result import Result
+from demiglace.engine.step import Workshop, evaluate, run_step
+from demiglace.errors import Interrupted, UsageError
+from demiglace.passes import Metric
+from demiglace.recipe import load_recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from demiglace.engine.check import SourceUse, Step
+    from demiglace.graph import ModelGraph
+
+
+def _never() -> None:
+    """Nobody interrupts."""
+
+
+@dataclass
+class Execution:
+    """One execution of a plan."""
+
+    plan: Plan
+    model: nn.Module | None = None
+    data: Data | None = None
+    example_inputs: object = None
+    out: Path | None = None
+    listener: Listener = field(default_factory=Listener)
+    check_interrupt: Callable[[], None] = _never
+
+    def run(self) -> Result:
+        """Run every step, judge the gates, save the model.
+
+        Raises:
+            DemiglaceError: of the class that tells what failed; `run.json` says it too.
+        """
+        started, cpu = time.perf_counter(), time.process_time()
+        folder = None if self.out is None else RunFolder(self.out)
+        record = RunRecord(self.plan.checked.recipe.resolved(), {})
+        try:
+            result = self._run(record, folder)
+            record.status = "done" if result.passed else "gate missed"
+        except BaseException as error:
+            stopped = isinstance(error, Interrupted | KeyboardInterrupt)
+            record.status, record.error = (
+                ("interrupted" if stopped else "failed"),
+                str(error) or type(error).__name__,
+            )
+            raise
+        finally:
+            record.seconds, record.cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
+            if folder is not None:
+                folder.log(f"run {record.status}" + (f": {record.error}" if record.error else ""))
+                folder.write(record)
+                folder.close()
+        return result
+
+    def _run(self, record: RunRecord, folder: RunFolder | None) -> Result:
+        recipe = self.plan.checked.recipe
+        if not self.plan.checked.steps:
+            raise UsageError("the recipe has no pass", hint="add a [[pass]] table")
+        shop = self._workshop(folder)
+        record.environment = environment()
+        record.data = _data_json(shop.data)
+        record.original = shop.footprint
+        at: dict[str, Mapping[str, Metric]] = {}
+        for number, step in enumerate(self.plan.checked.steps, 1):
+            self.check_interrupt()
+            self._run_step(shop, step, number, record, folder)
+            at[step.id] = shop.metrics | _footprint_metrics(shop)
+        final = shop.metrics | _footprint_metrics(shop)
+        verdicts = tuple(judge_all(recipe.gate, final, at))
+        record.gates = [verdict.to_json() for verdict in verdicts]
+        if folder is not None:
+            self._save(shop, folder, record)
+        return Result(shop.model, self.out, record, verdicts)
+
+    def _run_step(
+        self, shop: Workshop, step: Step, number: int, record: RunRecord, folder: RunFolder | None
+    ) -> None:
+        self.listener.step_started(step.id, number, len(self.plan.checked.steps))
+        done = run_step(shop, step, number)
+        evaluate(shop, self._evaluators_after(step), done)
+        shop.metrics = dict(done.metrics)
+        record.steps.append(done)
+        if folder is not None:
+            folder.step_finished(step.id, done)
+            folder.write(record)
+        self.listener.step_finished(step.id, done)
+
+    def _evaluators_after(self, step: Step) -> list[Step]:
+        """Those of `evaluate`, and those that a gate needs at this step."""
+        checked = self.plan.checked
+        last = step is checked.steps[-1]
+        needed = {name for name, gate in checked.recipe.gate.items() if last or gate.against == step.id}
+        wanted = [one for one in checked.evaluators() if needed & set(one.config.metrics())]
+        return [*checked.evaluations, *wanted]
+
+    def _workshop(self, folder: RunFolder | None) -> Workshop:
+        checked = self.plan.checked
+        device = device_of(checked.recipe)
+        model = self._model(checked.model, "model")
+        data = self.data or open_dataset(checked.data, checked.registry, checked.recipe)
+        model.example = example_of(self.example_inputs, data, model_source(checked, checked.model))
+        check_fit(model)
+        model.to(device, checked.recipe.run.dtype)
+        shop = Workshop(
+            registry=checked.registry,
+            model=model,
+            data=data,
+            device=device,
+            seed=checked.recipe.seed,
+            listener=_Both(folder, self.listener) if folder else self.listener,
+            check_interrupt=self.check_interrupt,
+            folder=folder,
+            teacher=None if checked.teacher is None else lambda: self._teacher,
+        )
+        shop.survey()
+        return shop
+
+    def _model(self, use: SourceUse | None, role: str) -> ModelGraph:
+        checked = self.plan.checked
+        if role == "model" and self.model is not None:
+            return adopt(self.model)
+        if use is None:
+            raise UsageError(
+                "the recipe has no [model], and none was handed in", hint="demiglace.run(recipe, model=...)"
+            )
+        source = model_source(checked, use)
+        if source is None:
+            return self._other_recipe(use, role)
+        return open_model(source, use, checked.recipe, role)
+
+    @cached_property
+    def _teacher(self) -> ModelGraph:
+        teacher = self._model(self.plan.checked.teacher, "teacher")
+        teacher.to(device_of(self.plan.checked.recipe), None)
+        teacher.module.eval().requires_grad_(False)
+        return teacher
+
+    def _other_recipe(self, use: SourceUse, role: str) -> ModelGraph:
+        """The model that another recipe makes, run first in a directory of its own."""
+        checked = self.plan.checked
+        recipe = load_recipe(checked.recipe.beside(str(use.table.recipe)), find=checked.registry.recipe)
+        given = None if self.data is None else Given(splits=frozenset(self.data.splits))
+        out = None if self.out is None else self.out / role
+        inner = Execution(
+            plan(recipe, checked.registry, given=given or Given()),
+            data=self.data,
+            example_inputs=self.example_inputs,
+            out=out,
+            listener=self.listener,
+            check_interrupt=self.check_interrupt,
+        )
+        return inner.run().graph
+
+    def _save(self, shop: Workshop, folder: RunFolder, record: RunRecord) -> None:
+        """The model as an artifact."""
+        save(
+            shop.model,
+            folder.model,
+            transform=() if shop.data is None else shop.data.transform,
+            provenance={"recipe": record.recipe, "environment": record.environment},
+        )
+
+
+def _data_json(data: Data | None) -> dict[str, Any]:
+    if data is None:
+        return {}
+    return {
+        "fingerprint": data.fingerprint,
+        "splits": {name: split.examples() for name, split in data.splits.items()},
+        "transform": [dict(table) for table in data.transform],
+    }
+
+
+def _footprint_metrics(shop: Workshop) -> dict[str, Metric]:
+    """The engine's own figures as metrics, for gates."""
+    if shop.footprint is None:
+        return {}
+    return {name: Metric(value) for name, value in shop.footprint.figures().items()}
+
+
+class _Both(Listener):
+    """Passes what happens on to the run's log and to whoever watches."""
+
+    def __init__(self, folder: RunFolder, listener: Listener) -> None:
+        self.folder, self.listener = folder, listener
+
+    def progress(self, step: str, done: int, total: int | None, text: str) -> None:
+        self.listener.progress(step, done, total, text)
+
+    def warning(self, step: str, text: str) -> None:
+        self.folder.warning(step, text)
+        self.listener.warning(step, text)

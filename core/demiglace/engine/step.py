@@ -1,0 +1,240 @@
+"""Running one step: the pass at work, then what the engine checks and measures of it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from demiglace.artifact import state_digest
+from demiglace.engine.environment import derive_seed
+from demiglace.engine.events import Listener
+from demiglace.engine.record import StepRecord
+from demiglace.errors import DemiglaceError, PassFailed
+from demiglace.graph import apply, verified
+from demiglace.measure import Footprint, first_nonfinite, measure
+from demiglace.passes import Asked, Context, Kind, Metric, Participant
+
+if TYPE_CHECKING:
+    import torch
+
+    from demiglace.data import Data
+    from demiglace.engine.check import Step
+    from demiglace.engine.folder import RunFolder
+    from demiglace.graph import ModelGraph
+    from demiglace.plugins import Registry
+
+
+@dataclass
+class Workshop:
+    """What every step of a run shares. A step sees of it only what `Context` shows."""
+
+    registry: Registry
+    model: ModelGraph
+    data: Data | None
+    device: torch.device
+    seed: int
+    listener: Listener
+    check_interrupt: Callable[[], None]
+    folder: RunFolder | None = None
+    teacher: Callable[[], ModelGraph] | None = None
+    #: The model's digest and figures as the last step left them.
+    digest: str = ""
+    footprint: Footprint | None = None
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    #: What a step leaves for later ones beside the model, such as an optimizer's state.
+    carry: dict[str, Any] = field(default_factory=dict)
+
+    def survey(self) -> None:
+        """Measure the model as it is now."""
+        self.digest = state_digest(self.model)
+        self.footprint = measure(self.model, self.model.example)
+
+    def context(self, step: Step, record: StepRecord) -> Context:
+        """The surroundings of one step, reporting into its record."""
+
+        def warn(text: str) -> None:
+            record.warnings.append(text)
+            self.listener.warning(step.id, text)
+
+        return Context(
+            seed=derive_seed(self.seed, step.id),
+            device=self.device,
+            data=self.data,
+            teacher=self.teacher,
+            carry=self.carry,
+            left_alone=record.left_alone,
+            on_progress=lambda done, total, text: self.listener.progress(step.id, done, total, text),
+            on_warning=warn,
+            check_interrupt=self.check_interrupt,
+        )
+
+
+def run_step(shop: Workshop, step: Step, number: int) -> StepRecord:
+    """Run one pass, then measure what it did and compare with what was asked.
+
+    Raises:
+        PassFailed: when the pass raises, changes nothing, breaks a promise, or leaves NaN or infinity.
+        Interrupted: when the run was asked to stop.
+    """
+    record = _new_record(shop, step)
+    context = shop.context(step, record)
+    if step.spec.kind is Kind.EXPORTER and shop.folder is not None:
+        context.folder = shop.folder.step(number, step.id)
+    try:
+        _timed(record, lambda: _WORK[step.spec.kind](shop, step, context, record))
+    except DemiglaceError:
+        raise
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        raise PassFailed(text, step=step.id, plugin=record.plugin) from error
+    _inspect(shop, step, context, record)
+    return record
+
+
+def _new_record(shop: Workshop, step: Step) -> StepRecord:
+    contract = step.contract()
+    return StepRecord(
+        id=step.id,
+        use=step.spec.name,
+        kind=str(step.spec.kind),
+        plugin=str(shop.registry.plugin_of(step.spec)),
+        words=step.config.words(),
+        options=step.config.model_dump(mode="json"),
+        contract={
+            "needs": sorted(contract.needs),
+            "gives": sorted(contract.gives),
+            "destroys": sorted(contract.destroys),
+        },
+        seed=derive_seed(shop.seed, step.id),
+        participants=[_participant_json(one) for one in step.participants],
+        input=shop.digest,
+        before=shop.footprint,
+        metrics_before=dict(shop.metrics),
+    )
+
+
+def _participant_json(step: Step) -> dict[str, Any]:
+    return {
+        "id": step.id,
+        "use": step.spec.name,
+        "words": step.config.words(),
+        "options": step.config.model_dump(mode="json"),
+        "schedule": None if step.schedule is None else step.schedule.model_dump(mode="json"),
+    }
+
+
+def _timed(record: StepRecord, work: Callable[[], None]) -> None:
+    started, cpu = time.perf_counter(), time.process_time()
+    try:
+        work()
+    finally:
+        record.seconds = time.perf_counter() - started
+        record.cpu_seconds = time.process_time() - cpu
+
+
+def _edit(shop: Workshop, step: Step, context: Context, record: StepRecord) -> None:
+    editor = shop.registry.implementation(step.spec)(step.config)
+    edits = list(editor.edits(shop.model, context))
+    record.edits = dict(Counter(type(edit).__name__ for edit in edits))
+    transaction = apply(shop.model, edits)
+    record.verified = verified(transaction)
+    transaction.commit()
+
+
+def _train(shop: Workshop, step: Step, context: Context, record: StepRecord) -> None:
+    from demiglace.training import Scheduled
+
+    participants: list[Participant] = []
+    for one in step.participants:
+        implementation = shop.registry.implementation(one.spec)(one.config)
+        scheduled = one.schedule is not None
+        participants.append(Scheduled(implementation, one.schedule, one.id) if scheduled else implementation)
+    trainer = shop.registry.implementation(step.spec)(step.config)
+    record.figures = dict(trainer.train(shop.model, context, participants))
+
+
+def _evaluate(shop: Workshop, step: Step, context: Context, record: StepRecord) -> None:
+    evaluator = shop.registry.implementation(step.spec)(step.config)
+    record.metrics |= evaluator.measure(shop.model, context)
+
+
+def _export(shop: Workshop, step: Step, context: Context, record: StepRecord) -> None:
+    if context.folder is None:
+        raise PassFailed(
+            "an exporter needs a run directory", step=step.id, hint="give --out DIR (out= in Python)"
+        )
+    exporter = shop.registry.implementation(step.spec)(step.config)
+    record.figures = dict(exporter.write(shop.model, context.folder, context))
+
+
+_WORK: dict[Kind, Callable[[Workshop, Step, Context, StepRecord], None]] = {
+    Kind.EDITOR: _edit,
+    Kind.TRAINER: _train,
+    Kind.EVALUATOR: _evaluate,
+    Kind.EXPORTER: _export,
+}
+
+
+def _inspect(shop: Workshop, step: Step, context: Context, record: StepRecord) -> None:
+    """What the engine finds out by itself, whatever the pass says."""
+    spoilt = first_nonfinite(shop.model)
+    if spoilt is not None:
+        raise PassFailed(f"left NaN or infinity in {spoilt!r}", step=step.id, plugin=record.plugin)
+    for name, metric in record.metrics.items():
+        if metric.value != metric.value or metric.value in {float("inf"), float("-inf")}:
+            raise PassFailed(f"metric {name!r} is {metric.value}", step=step.id, plugin=record.plugin)
+    shop.survey()
+    record.output, record.after = shop.digest, shop.footprint
+    _compare_change(step, record)
+    record.asked = [_compare_asked(shop, step, asked) for asked in context.asked]
+    record.metrics = shop.metrics | record.metrics if not _changes(step) else record.metrics
+    record.status = "done"
+
+
+def _changes(step: Step) -> bool:
+    return step.spec.kind in {Kind.EDITOR, Kind.TRAINER}
+
+
+def _compare_change(step: Step, record: StepRecord) -> None:
+    changed = record.input != record.output
+    if _changes(step) and not changed and not step.allow_noop:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(record.left_alone.items())[:3])
+        raise PassFailed(
+            "changed nothing" + (f" ({reasons})" if reasons else ""),
+            step=step.id,
+            plugin=record.plugin,
+            hint="look at its options, or set allow_noop = true if that is fine",
+        )
+    if not _changes(step) and changed:
+        raise PassFailed(f"is an {record.kind} and yet changed the model", step=step.id, plugin=record.plugin)
+
+
+def _compare_asked(shop: Workshop, step: Step, asked: Asked) -> dict[str, Any]:
+    got = _figure(shop, asked)
+    if abs(got - asked.value) > asked.tolerance:
+        raise PassFailed(f"promised {asked.figure} = {asked.value:,.6g} and reached {got:,.6g}", step=step.id)
+    return {"figure": asked.figure, "asked": asked.value, "measured": got, "over": list(asked.over)}
+
+
+def _figure(shop: Workshop, asked: Asked) -> float:
+    footprint = shop.footprint
+    if footprint is None:
+        raise PassFailed("nothing was measured", step="")
+    if not asked.over:
+        return float(getattr(footprint, asked.figure) or 0)
+    layers = {layer.name: layer for layer in footprint.layers}
+    return float(sum(getattr(layers[name], asked.figure) for name in asked.over))
+
+
+def evaluate(shop: Workshop, evaluators: Iterable[Step], record: StepRecord) -> None:
+    """Measure with further evaluators after a step, into the step's metrics."""
+    for evaluator in evaluators:
+        context = shop.context(evaluator, record)
+        missing = set(evaluator.config.metrics()) - set(record.metrics)
+        if evaluator.config.metrics() and not missing:
+            continue
+        implementation = shop.registry.implementation(evaluator.spec)(evaluator.config)
+        record.metrics |= implementation.measure(shop.model, context)
