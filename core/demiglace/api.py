@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demiglace.engine.check import Checked, Given
 from demiglace.engine.check import check as check_recipe
+from demiglace.engine.checked import Checked, Given
 from demiglace.engine.events import Listener
 from demiglace.plugins import Registry, discover
 from demiglace.recipe import Recipe, load_recipe

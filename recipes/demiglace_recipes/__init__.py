@@ -1,0 +1,13 @@
+"""The recipes that come with demiglace: every `*.toml` in this folder, found by its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import demiglace
+
+
+@demiglace.hookimpl
+def demiglace_recipes() -> list[Path]:
+    """This folder."""
+    return [Path(__file__).parent]

@@ -40,7 +40,8 @@ class Verdict:
     def __str__(self) -> str:
         against = "" if self.reference is None else f", was {self.reference:.6g}"
         sure = "" if self.decided else " (the sample is too small to decide)"
-        return f"gate {'passed' if self.passed else 'MISSED'}: {self.metric} {self.asked}: {self.value:.6g}{against}{sure}"
+        verdict = "passed" if self.passed else "MISSED"
+        return f"gate {verdict}: {self.metric} {self.asked}: {self.value:.6g}{against}{sure}"
 
 
 def judge(name: str, gate: Gate, final: Metric, reference: Metric | None) -> Verdict:
@@ -53,7 +54,7 @@ def judge(name: str, gate: Gate, final: Metric, reference: Metric | None) -> Ver
 
 
 def _interval(final: Metric, reference: Metric | None) -> tuple[float, float] | None:
-    """The 95 % interval of the final value: by paired differences where both were measured on the same examples."""
+    """The 95 % interval of the final value, by paired differences where there is a reference."""
     if final.per_example is None:
         return None
     if reference is None:
@@ -83,7 +84,7 @@ def _wilson(values: Tensor) -> tuple[float, float]:
 
 
 def _paired(difference: Tensor) -> tuple[float, float]:
-    """Interval of the difference of two paired shares, half a count added to each cell (Agresti & Min 2005)."""
+    """Interval of the difference of paired shares, half a count added to each cell (Agresti & Min 2005)."""
     gained = float((difference > 0).sum()) + 0.5
     lost = float((difference < 0).sum()) + 0.5
     n = difference.numel() + 2

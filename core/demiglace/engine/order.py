@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from demiglace.engine.checked import Checked, Given, Step
 from demiglace.errors import Fault
 from demiglace.passes import contract as facts
 from demiglace.recipe import nearest_hint
-
-if TYPE_CHECKING:
-    from demiglace.engine.check import Checked, Given, Step
 
 MODEL_FACTS = frozenset({facts.WEIGHTS_FLOAT, facts.MODEL_TRAINABLE})
 """What holds of a model that comes from a source or from a caller."""
@@ -67,16 +64,20 @@ def _unmet(checked: Checked, index: int, need: str, start: frozenset[str]) -> Fa
     )
     giver = next((one for one in checked.steps[index + 1 :] if need in one.contract().gives), None)
     if destroyer is not None:
-        message = f"step {step.id!r} ({step.spec.name}) needs {need}, which step {destroyer.id!r} ({destroyer.spec.name}) destroys"
+        message = f"{_named(step)} needs {need}, which {_named(destroyer)} destroys"
         return Fault(message, place, _order_hint(checked.steps, start))
     if giver is not None:
-        message = f"step {step.id!r} ({step.spec.name}) needs {need}, which only the later step {giver.id!r} ({giver.spec.name}) gives"
+        message = f"{_named(step)} needs {need}, which only the later {_named(giver)} gives"
         return Fault(message, place, _order_hint(checked.steps, start))
     return Fault(
-        f"step {step.id!r} ({step.spec.name}) needs {need}, which nothing before it gives",
+        f"{_named(step)} needs {need}, which nothing before it gives",
         place,
         _missing_hint(checked, need),
     )
+
+
+def _named(step: Step) -> str:
+    return f"step {step.id!r} ({step.spec.name})"
 
 
 def _missing_hint(checked: Checked, need: str) -> str:

@@ -1,4 +1,4 @@
-"""The second half of planning: what needs the network's structure, on the meta device, and the plan in words."""
+"""The second half of planning: what needs the network's structure, and the plan in words."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from demiglace.engine.check import Checked, Given, SourceUse, Step, check
+from demiglace.engine.check import check
+from demiglace.engine.checked import Checked, Given, SourceUse, Step
 from demiglace.errors import Fault, RecipeError
 from demiglace.graph import ModelGraph
 from demiglace.passes import ModelSource, Targeted
@@ -124,7 +125,8 @@ def _lines(plan: Plan) -> Iterator[str]:
         yield f"{number:3d}  {step.id:<{width}}  {step.spec.name}: {step.config.words()}"
         for participant in step.participants:
             when = f", {participant.schedule.words()}" if participant.schedule else ""
-            yield f"     └ {participant.id:<{width}}  {participant.spec.name}: {participant.config.words()}{when}"
+            words = f"{participant.spec.name}: {participant.config.words()}{when}"
+            yield f"     └ {participant.id:<{width}}  {words}"
     if checked.evaluations:
         yield f"  after every step: {', '.join(step.spec.name for step in checked.evaluations)}"
     for name, gate in checked.recipe.gate.items():

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from demiglace.engine.check import SourceUse
+    from demiglace.engine.checked import SourceUse
     from demiglace.passes import ModelSource
     from demiglace.plugins import Registry
     from demiglace.recipe import Recipe
@@ -74,7 +74,7 @@ def open_dataset(use: SourceUse | None, registry: Registry, recipe: Recipe) -> D
 
 
 def example_of(handed: object, data: Data | None, source: ModelSource[Any] | None) -> Example | None:
-    """Example inputs: the caller's, else the first two examples of the data, else zeros of the source's shape."""
+    """The caller's example inputs, else the data's first two examples, else zeros of the source's shape."""
     import torch
 
     if handed is not None:

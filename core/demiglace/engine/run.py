@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from demiglace.artifact import save
 from demiglace.data import Data
-from demiglace.engine.check import Given
+from demiglace.engine.checked import Given
 from demiglace.engine.environment import environment
 from demiglace.engine.events import Listener
 from demiglace.engine.folder import RunFolder
@@ -28,7 +28,7 @@ from demiglace.recipe import load_recipe
 if TYPE_CHECKING:
     from torch import nn
 
-    from demiglace.engine.check import SourceUse, Step
+    from demiglace.engine.checked import SourceUse, Step
     from demiglace.graph import ModelGraph
 
 

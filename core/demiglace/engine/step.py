@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from demiglace.data import Data
-    from demiglace.engine.check import Step
+    from demiglace.engine.checked import Step
     from demiglace.engine.folder import RunFolder
     from demiglace.graph import ModelGraph
     from demiglace.plugins import Registry

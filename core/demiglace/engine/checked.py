@@ -1,0 +1,76 @@
+"""A recipe with every name resolved and every option validated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from demiglace.passes import Config, Contract, Kind, PassSpec, SourceSpec
+from demiglace.passes.schedule import Schedule
+from demiglace.plugins import Registry
+from demiglace.recipe import Recipe, SourceTable
+
+Path: TypeAlias = tuple[str | int, ...]
+"""Where a value stands in a recipe: keys and indices from the top."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A pass of the recipe with its resolved plugin and validated options."""
+
+    id: str
+    spec: PassSpec
+    config: Config
+    #: Where its table stands in the recipe.
+    path: Path
+    allow_noop: bool = False
+    schedule: Schedule | None = None
+    participants: tuple[Step, ...] = ()
+
+    def contract(self) -> Contract:
+        """What the step and its participants together need, give and destroy."""
+        own = self.config.contract()
+        for participant in self.participants:
+            theirs = participant.config.contract()
+            own = Contract(own.needs | theirs.needs, own.gives | theirs.gives, own.destroys | theirs.destroys)
+        return own
+
+
+@dataclass(frozen=True)
+class SourceUse:
+    """A source that the recipe names, resolved: a plugin's source, or another recipe to run first."""
+
+    table: SourceTable
+    spec: SourceSpec | None
+    config: Config | None
+    path: Path
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a caller in Python hands in beside the recipe."""
+
+    model: bool = False
+    #: Names of the splits handed in; `None`: no data was.
+    splits: frozenset[str] | None = None
+    #: Whether checking is all that happens: then a recipe without `[model]` is not at fault.
+    later: bool = False
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A recipe whose every name, option and order is right."""
+
+    recipe: Recipe
+    registry: Registry
+    steps: tuple[Step, ...]
+    evaluations: tuple[Step, ...]
+    model: SourceUse | None = None
+    teacher: SourceUse | None = None
+    data: SourceUse | None = None
+
+    def evaluators(self) -> Iterator[Step]:
+        """Evaluators of the recipe: those of `evaluate`, then those among its passes."""
+        yield from self.evaluations
+        yield from (step for step in self.steps if step.spec.kind is Kind.EVALUATOR)
