@@ -14,17 +14,39 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from demiglace.api import check as check
+    from demiglace.api import load as load
+    from demiglace.api import plan as plan
+    from demiglace.api import run as run
+    from demiglace.engine.result import Result as Result
     from demiglace.errors import DemiglaceError as DemiglaceError
     from demiglace.plugins.hooks import hookimpl as hookimpl
+    from demiglace.recipe import Recipe as Recipe
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "DemiglaceError": "demiglace.errors",
+    "Recipe": "demiglace.recipe",
+    "Result": "demiglace.engine.result",
+    "check": "demiglace.api",
     "hookimpl": "demiglace.plugins.hooks",
+    "load": "demiglace.api",
+    "plan": "demiglace.api",
+    "run": "demiglace.api",
 }
 
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
+__all__ = [  # noqa: F822 - resolved by `__getattr__`
+    "DemiglaceError",
+    "Recipe",
+    "Result",
+    "__version__",
+    "check",
+    "hookimpl",
+    "load",
+    "plan",
+    "run",
+]
 
 
 def __getattr__(name: str) -> object:
