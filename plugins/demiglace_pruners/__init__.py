@@ -1,1 +1,21 @@
-"""TBD."""
+"""Built-in pruners, one file each, named after its recipe name; importable without torch.
+
+A file holds an algorithm whole: its options, its class, and the `SPEC` that announces it here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import demiglace
+from demiglace.passes import PassSpec
+from demiglace_pruners import finalize, magnitude
+
+
+@demiglace.hookimpl
+def demiglace_passes() -> Sequence[PassSpec]:
+    """The passes of this plugin."""
+    return [
+        magnitude.SPEC,
+        finalize.SPEC,
+    ]

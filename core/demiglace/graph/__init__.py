@@ -3,6 +3,7 @@
 from demiglace.graph.edits import Cut, Edit, Lower, Mask, SetAttr, StructuralEdit, Swap, Unmask, Write
 from demiglace.graph.model_graph import Example, ModelGraph, Weight
 from demiglace.graph.origin import CallerOrigin, GraphOrigin, Origin, SourceOrigin
+from demiglace.graph.select import count_zeros, keep_at_least, keep_largest, kth_smallest
 from demiglace.graph.transaction import Transaction, apply
 
 __all__ = [
@@ -24,4 +25,8 @@ __all__ = [
     "Weight",
     "Write",
     "apply",
+    "count_zeros",
+    "keep_at_least",
+    "keep_largest",
+    "kth_smallest",
 ]

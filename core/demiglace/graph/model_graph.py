@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +56,7 @@ class ModelGraph:
     origin: Origin | None = None
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
-        """Move the module, its masks and its example; `dtype` changes floating-point parameters and buffers."""
+        """Move the module, its masks and its example; `dtype` applies to what is floating point."""
         from torch.utils._pytree import tree_map
 
         def moved(value: Any) -> Any:
@@ -70,33 +70,64 @@ class ModelGraph:
             self.example = Example(*tree_map(moved, (self.example.args, dict(self.example.kwargs))))
 
     def candidates(self) -> list[Candidate]:
-        """Every module and parameter that a selector may name, modules first."""
+        """Every module and parameter that a selector may name, under all their names, modules first."""
         modules = [
             Candidate(name or ROOT, tuple(base.__name__ for base in type(module).__mro__[:-1]))
-            for name, module in self.module.named_modules()
+            for name, module in self.module.named_modules(remove_duplicate=False)
         ]
-        return modules + [Candidate(name) for name, _ in self.module.named_parameters()]
+        return modules + [Candidate(name) for name, _ in self.module.named_parameters(remove_duplicate=False)]
 
     def weights(self, targets: Sequence[str] = ("*",), ignore: Sequence[str] = ()) -> Iterator[Weight]:
         """The weights of at least two dimensions that the selectors take, each shared one once.
 
-        A selector takes a weight by its own name or by that of the module that holds it. Under the
-        default targets these are convolution, linear and attention weights; an embedding's table or
-        a position embedding is taken only when `targets` names it.
+        A selector takes a weight by its own name or by that of a module that holds it; a shared weight is
+        given under its first name. Under the default targets these are convolution, linear and attention
+        weights; an embedding's table or a position embedding is taken only when `targets` names it.
         """
-        chosen = {one.name for one in selected(self.candidates(), targets, ignore)}
-        ignored = {one.name for one in selected(self.candidates(), ignore)} if ignore else set()
         everything = tuple(targets) == ("*",)
-        for module_name, module in self.module.named_modules():
-            for own_name, parameter in module.named_parameters(recurse=False, remove_duplicate=True):
-                name = f"{module_name}.{own_name}" if module_name else own_name
-                holder = module_name or ROOT
-                if parameter.dim() < 2 or name in ignored or holder in ignored:
-                    continue
-                if everything and not _computes(module, own_name):
-                    continue
-                if holder in chosen or name in chosen:
-                    yield Weight(name, holder, type(module).__name__, parameter.data, self.masks.get(name))
+        for places in self._selected(targets, ignore):
+            computing = [one for one in places if not everything or _computes(one.module, one.own)]
+            if computing and places[0].parameter.dim() >= 2:
+                name, at = places[0].name, computing[0]
+                yield Weight(
+                    name, at.holder, type(at.module).__name__, at.parameter.data, self.masks.get(name)
+                )
+
+    def masked(self, targets: Sequence[str] = ("*",), ignore: Sequence[str] = ()) -> Iterator[str]:
+        """The names of the masked parameters that the selectors take: weights, biases, norm vectors."""
+        for places in self._selected(targets, ignore):
+            yield from (one.name for one in places if one.name in self.masks)
+
+    def _selected(self, targets: Sequence[str], ignore: Sequence[str]) -> Iterator[list[_Place]]:
+        """All places of each parameter that the selectors take by any of them; `ignore` wins."""
+        candidates = self.candidates()
+        chosen = {one.name for one in selected(candidates, targets, ignore)}
+        ignored = {one.name for one in selected(candidates, ignore)}
+        for places in self._places():
+            names = {one.name for one in places} | {one.holder for one in places}
+            if names & chosen and not names & ignored:
+                yield places
+
+    def _places(self) -> Iterable[list[_Place]]:
+        """Every parameter with all places where it is, in the model's order."""
+        found: dict[int, list[_Place]] = {}
+        for path, module in self.module.named_modules():
+            for own, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+                name = f"{path}.{own}" if path else own
+                place = _Place(name, path or ROOT, own, module, parameter)
+                found.setdefault(id(parameter), []).append(place)
+        return found.values()
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A module that holds a parameter, and under which names."""
+
+    name: str
+    holder: str
+    own: str
+    module: nn.Module
+    parameter: Tensor
 
 
 def _computes(module: nn.Module, parameter: str) -> bool:

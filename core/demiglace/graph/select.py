@@ -1,0 +1,183 @@
+"""Exactly the k smallest magnitudes over any number of tensors, without a copy of them.
+
+The magnitude bits of a float, read as an integer, grow with the magnitude. A radix selection over these
+integers finds the k-th smallest one digit at a time: a histogram of the leading digit over all tensors
+tells the digit of the k-th, the next pass looks only at the weights that share it. A 32-bit float takes
+two passes, a 16-bit one one. Memory beyond the result is one chunk and one histogram.
+
+Weights that a mask holds already count as zeros, whatever their value, so they are the smallest of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    Keeps = Sequence["Tensor | None"]
+
+_CHUNK = 1 << 18  # elements at a time: a few of these fit into a processor's cache
+_DIGIT = 16  # bits
+
+
+def keep_largest(tensors: Sequence[Tensor], remove: int, keeps: Keeps | None = None) -> list[Tensor]:
+    """Boolean masks, `True` where kept, that remove exactly the `remove` smallest magnitudes of all.
+
+    Of equal magnitudes those that come first are removed first: by tensor, then by index in the tensor.
+
+    Args:
+        tensors: floating-point tensors of any shape and device, without NaN. Of mixed dtypes, they are
+            compared in the dtype that holds them all.
+        remove: how many elements to remove, from 0 to all.
+        keeps: a boolean mask for each tensor, or `None` for one without: what it removes is removed first.
+
+    Raises:
+        ValueError: when `remove` is out of range.
+    """
+    keys = _Keys.of(tensors, keeps)
+    return _masks(keys, *_before(keys, remove))
+
+
+def keep_at_least(tensors: Sequence[Tensor], threshold: float, keeps: Keeps | None = None) -> list[Tensor]:
+    """Boolean masks, `True` where the magnitude is at least `threshold`, a number above 0.
+
+    The threshold is compared in the tensors' common dtype. For the arguments see `keep_largest`.
+    """
+    import torch
+
+    keys = _Keys.of(tensors, keeps)
+    return _masks(keys, int(torch.tensor(threshold, dtype=keys.dtype).view(keys.integer)), 0)
+
+
+def kth_smallest(tensors: Sequence[Tensor], k: int, keeps: Keeps | None = None) -> Tensor:
+    """The k-th smallest magnitude of all tensors, `k` from 0, as a scalar on the CPU in their dtype.
+
+    Raises:
+        ValueError: when `k` is not below the number of elements.
+    """
+    import torch
+
+    keys = _Keys.of(tensors, keeps)
+    bits, _ = _select(keys, k)
+    return torch.tensor(bits, dtype=keys.integer).view(keys.dtype)
+
+
+def count_zeros(tensor: Tensor, keep: Tensor | None = None) -> int:
+    """How many elements are zero, by value or by mask."""
+    import torch
+
+    if keep is None:
+        return tensor.numel() - int(torch.count_nonzero(tensor))
+    keys = _Keys.of([tensor], [keep])
+    return tensor.numel() - sum(int(torch.count_nonzero(key)) for key in keys.chunks(0))
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """The magnitudes of some tensors as integers of the same order, chunk by chunk."""
+
+    tensors: Sequence[Tensor]
+    keeps: Keeps
+    #: The dtype that all tensors are compared in, and the integer dtype of its width.
+    dtype: torch.dtype
+    integer: torch.dtype
+
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor], keeps: Keeps | None) -> _Keys:
+        import torch
+
+        dtype = reduce(torch.promote_types, {tensor.dtype for tensor in tensors}, tensors[0].dtype)
+        integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+        return cls(tensors, keeps or [None] * len(tensors), dtype, integers[dtype.itemsize])
+
+    @property
+    def bits(self) -> int:
+        """How many bits a magnitude has: all but the sign."""
+        return 8 * self.dtype.itemsize - 1
+
+    def chunks(self, index: int) -> Iterator[Tensor]:
+        """The keys of one tensor in order of its elements; each chunk is valid until the next."""
+        tensor, keep = self.tensors[index], self.keeps[index]
+        kept = iter(()) if keep is None else _flat_chunks(keep)
+        for part in _flat_chunks(tensor):
+            key = part.to(self.dtype).view(self.integer) & ((1 << self.bits) - 1)
+            yield key if keep is None else key.mul_(next(kept))
+
+    def histogram(self, digit_of: Callable[[Tensor], Tensor], length: int) -> Tensor:
+        """How many elements have each digit, shape `[length]`, on the CPU."""
+        import torch
+
+        counts = torch.zeros(length, dtype=torch.int64)
+        for index in range(len(self.tensors)):
+            for key in self.chunks(index):
+                counts += torch.bincount(digit_of(key), minlength=length).cpu()
+        return counts
+
+
+def _flat_chunks(tensor: Tensor) -> Iterator[Tensor]:
+    """The elements in order, about `_CHUNK` at a time; a tensor that is not contiguous, by its rows."""
+    if tensor.is_contiguous():
+        yield from tensor.view(-1).split(_CHUNK)
+        return
+    rows = max(1, _CHUNK // max(1, tensor[0].numel()))
+    for part in tensor.split(rows):
+        yield part.reshape(-1)
+
+
+def _masks(keys: _Keys, threshold: int, ties: int) -> list[Tensor]:
+    """`True` where a key is at least the threshold, but for the first `ties` keys that are equal to it."""
+    import torch
+
+    masks = []
+    for index, tensor in enumerate(keys.tensors):
+        mask = torch.empty(tensor.shape, dtype=torch.bool, device=tensor.device)
+        rest = mask.view(-1)
+        for key in keys.chunks(index):
+            part, rest = rest[: key.numel()], rest[key.numel() :]
+            torch.ge(key, threshold, out=part)
+            if ties > 0:
+                equal = (key == threshold).nonzero().view(-1)[:ties]
+                part[equal] = False
+                ties -= equal.numel()
+        masks.append(mask)
+    return masks
+
+
+def _before(keys: _Keys, remove: int) -> tuple[int, int]:
+    """A threshold key and a count: keys below it go, and so do the first so many that are equal to it."""
+    total = sum(tensor.numel() for tensor in keys.tensors)
+    if not 0 <= remove <= total:
+        raise ValueError(f"cannot remove {remove} of {total} weights")
+    if remove == 0:
+        return 0, 0
+    threshold, ties = _select(keys, remove - 1)
+    return threshold, ties + 1
+
+
+def _select(keys: _Keys, rank: int) -> tuple[int, int]:
+    """The key of a rank, from 0, and how many keys before it are equal to it."""
+    total = sum(tensor.numel() for tensor in keys.tensors)
+    if not 0 <= rank < total:
+        raise ValueError(f"no element of rank {rank} among {total}")
+    prefix, shift = 0, keys.bits
+    while shift > 0:
+        width = min(_DIGIT, shift)
+        shift -= width
+        counts = keys.histogram(_digit(prefix, shift, width, first=shift + width == keys.bits), 1 << width)
+        upto = counts.cumsum(0)
+        digit = int((upto > rank).nonzero()[0])
+        rank -= int(upto[digit] - counts[digit])
+        prefix = prefix << width | digit
+    return prefix, rank
+
+
+def _digit(prefix: int, shift: int, width: int, *, first: bool) -> Callable[[Tensor], Tensor]:
+    """A function from keys to their digit at `shift`, of those keys that start with `prefix`."""
+    if first:
+        return lambda key: key >> shift
+    return lambda key: (key[key >> shift + width == prefix] >> shift) & ((1 << width) - 1)

@@ -1,0 +1,69 @@
+"""What every mask pruner does around its ranking: choose weights, refuse NaN, make edits, promise zeros."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from demiglace.errors import GraphError
+from demiglace.graph import Mask, count_zeros
+from demiglace.passes import Asked, Context, Targeted
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from demiglace.graph import ModelGraph, Weight
+
+
+def chosen(model: ModelGraph, config: Targeted, context: Context) -> list[Weight]:
+    """The floating-point weights that the selectors take, frozen ones too; the rest is reported.
+
+    Raises:
+        GraphError: when there is none, or one holds NaN.
+    """
+    weights = []
+    for weight in model.weights(config.targets, config.ignore):
+        if not weight.tensor.is_floating_point():
+            context.leave_alone(weight.name, f"its dtype {weight.tensor.dtype} has no magnitude to rank")
+        elif weight.tensor.numel():
+            weights.append(weight)
+    if not weights:
+        raise GraphError(
+            f"targets {config.targets} without {config.ignore} select no weight that can be pruned",
+            hint="name layers that have a floating-point weight of at least two dimensions",
+        )
+    for weight in weights:
+        refuse_nan(weight)
+    return weights
+
+
+def refuse_nan(weight: Weight) -> None:
+    """Raise when a weight holds NaN, which has no place in a ranking.
+
+    Raises:
+        GraphError: names the weight.
+    """
+    largest = weight.tensor.amax()  # NaN wins over every number
+    if largest.isnan():
+        raise GraphError(
+            f"weight {weight.name!r} holds NaN and cannot be ranked",
+            hint="look at the training before this pass, or name the layer under `ignore`",
+        )
+
+
+def mask_edits(weights: Sequence[Weight], keeps: Sequence[Tensor]) -> Iterator[Mask]:
+    """An edit for each weight of which `keeps` holds anything at zero that no mask holds yet."""
+    for weight, keep in zip(weights, keeps, strict=True):
+        held = keep if weight.keep is None else keep | ~weight.keep
+        if not held.all():
+            yield Mask(weight.name, keep)
+
+
+def zeros_after(weight: Weight, keep: Tensor) -> int:
+    """How many elements are zero when `keep` has joined the weight's mask."""
+    return count_zeros(weight.tensor, keep if weight.keep is None else keep & weight.keep)
+
+
+def promise_zeros(context: Context, weights: Sequence[Weight], zeros: int) -> None:
+    """Have the engine measure that so many elements of `weights` are zero in the end."""
+    context.ask(Asked("zeros", zeros, over=tuple(weight.name for weight in weights)))
