@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import demiglace
 from demiglace.passes import PassSpec
-from demiglace_pruners import finalize, magnitude
+from demiglace_pruners import finalize, magnitude, nm, quantile, random, structured_norm
 
 
 @demiglace.hookimpl
@@ -17,5 +17,9 @@ def demiglace_passes() -> Sequence[PassSpec]:
     """The passes of this plugin."""
     return [
         magnitude.SPEC,
+        quantile.SPEC,
+        random.SPEC,
+        structured_norm.SPEC,
+        nm.SPEC,
         finalize.SPEC,
     ]

@@ -114,7 +114,8 @@ class Magnitude(Editor[MagnitudeConfig]):
 
         kept = weight.tensor if weight.keep is None else weight.tensor.where(weight.keep, 0)
         blocks = kept.flatten(1).unflatten(1, (-1, self.config.block))
-        return torch.linalg.vector_norm(blocks, ord=int(self.config.norm[1]), dim=-1)
+        wide = torch.promote_types(blocks.dtype, torch.float32)
+        return torch.linalg.vector_norm(blocks, ord=int(self.config.norm[1]), dim=-1, dtype=wide)
 
 
 SPEC = PassSpec(

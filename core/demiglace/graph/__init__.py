@@ -1,5 +1,6 @@
 """The model as passes see it: edits, and the graph behind the module."""
 
+from demiglace.graph.adopt import adopt_masks
 from demiglace.graph.edits import Cut, Edit, Lower, Mask, SetAttr, StructuralEdit, Swap, Unmask, Write
 from demiglace.graph.model_graph import Example, ModelGraph, Weight
 from demiglace.graph.origin import CallerOrigin, GraphOrigin, Origin, SourceOrigin
@@ -24,6 +25,7 @@ __all__ = [
     "Unmask",
     "Weight",
     "Write",
+    "adopt_masks",
     "apply",
     "count_zeros",
     "keep_at_least",
