@@ -12,7 +12,7 @@ from demiglace.plugins.hooks import PROJECT
 from demiglace.plugins.info import Contribution, PluginInfo, Status
 from demiglace.plugins.loading import load
 from demiglace.plugins.registry import Registry
-from demiglace.recipe import nearest_hint
+from demiglace.recipe import did_you_mean
 
 BLOCK_VARIABLE = "DEMIGLACE_BLOCK_PLUGINS"
 """Environment variable: plugins to leave out, separated by commas."""
@@ -48,7 +48,7 @@ def _entry_points() -> Iterator[tuple[metadata.EntryPoint | str, PluginInfo]]:
         name, version = distribution.metadata["Name"], distribution.version
         try:
             points = sorted(distribution.entry_points.select(group=PROJECT), key=lambda point: point.name)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             info = PluginInfo("?", name, version, Status.ACTIVE)
             yield f"its entry_points.txt cannot be read: {error}", info
             continue
@@ -82,7 +82,7 @@ def _check_blocks(block: Sequence[str], found: Sequence[tuple[object, PluginInfo
     for name in block:
         if not any(_named(info, [name]) for info in infos):
             known = sorted({text for info in infos for text in (info.name, info.distribution)})
-            raise PluginError(f"no plugin named {name!r} to block", hint=nearest_hint(name, known))
+            raise PluginError(f"no plugin named {name!r} to block", hint=did_you_mean(name, known))
 
 
 def _blocked(info: PluginInfo, reason: str) -> Contribution:

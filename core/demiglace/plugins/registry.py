@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from demiglace.errors import PluginError, RecipeError
 from demiglace.passes.spec import PassSpec, Provides, SourceSpec
 from demiglace.plugins.info import Contribution, PluginInfo, Status
-from demiglace.recipe import nearest_hint
+from demiglace.recipe import did_you_mean
 
 T = TypeVar("T")
 
@@ -109,7 +109,7 @@ class Registry:
             known: the names that it could have been.
         """
         advice = [
-            nearest_hint(name, known),
+            did_you_mean(name, known),
             *(f"{name!r} is a {names.kind}" for names in self._all() if name in names),
             *(
                 f"plugin {plugin} may give it, but is {plugin.status}: {plugin.error}"

@@ -23,12 +23,9 @@ def requirement_faults(recipe: Recipe, registry: Registry) -> list[Fault]:
 
 
 def _fault(text: str, plugins: list[PluginInfo]) -> Fault | None:
-    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.requirements import Requirement
 
-    try:
-        requirement = Requirement(text)
-    except InvalidRequirement:
-        return Fault(f"{text!r} is no requirement", hint="write it like 'acme-passes>=1.2'")
+    requirement = Requirement(text)
     try:
         version = metadata.version(requirement.name)
     except metadata.PackageNotFoundError:

@@ -10,16 +10,15 @@ from typing import TypeVar
 from demiglace.errors import PluginError
 from demiglace.passes.config import Config
 from demiglace.passes.spec import Kind, PassSpec, Provides, SourceSpec
+from demiglace.recipe import DataTable, PassTable, Placement, SourceTable
 
 T = TypeVar("T")
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9][a-z0-9_-]*)*")
 _IMPLEMENTATION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
-#: Keys of a pass's table that belong to the recipe, so that no option may have them.
-PASS_KEYS = frozenset({"id", "use", "allow_noop", "with"})
-MODEL_KEYS = frozenset({"use"})
-DATA_KEYS = frozenset({"use", "batch_size", "eval_batch_size", "transform"})
+SCHEDULE = "schedule"
+"""The key by which a participant says when it acts."""
 
 
 def checked_items(returned: object, kind: type[T], hook: str) -> list[T]:
@@ -61,7 +60,7 @@ def _problems(spec: PassSpec | SourceSpec) -> Iterator[str]:
     if not isinstance(spec.config, type) or not issubclass(spec.config, Config):
         yield f"config must be a subclass of demiglace.passes.Config, not {spec.config!r}"
         return
-    for key in sorted(_option_keys(spec.config) & _recipe_keys(spec)):
+    for key in sorted(_option_keys(spec.config) & recipe_keys(spec)):
         yield f"the option {key!r} cannot be reached: recipes use that key themselves"
 
 
@@ -69,10 +68,13 @@ def _option_keys(config: type[Config]) -> set[str]:
     return {field.alias or name for name, field in config.model_fields.items()}
 
 
-def _recipe_keys(spec: PassSpec | SourceSpec) -> frozenset[str]:
-    if isinstance(spec, PassSpec):
-        return PASS_KEYS
-    return MODEL_KEYS if spec.provides == Provides.MODEL else DATA_KEYS
+def recipe_keys(spec: PassSpec | SourceSpec) -> frozenset[str]:
+    """The keys of a table with this `use` that belong to the recipe, so that no option may have them."""
+    if isinstance(spec, SourceSpec):
+        return frozenset(
+            SourceTable.key_names() if spec.provides is Provides.MODEL else DataTable.key_names()
+        )
+    return frozenset([*PassTable.key_names(), *Placement.key_names(), SCHEDULE])
 
 
 def recipes_in(folders: Sequence[Path]) -> dict[str, Path]:

@@ -1,0 +1,65 @@
+"""What tests of several areas share."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROUND = """
+import demiglace
+from demiglace.passes import Config, Kind, PassSpec, Share
+
+
+class RoundConfig(Config):
+    '''Round weights to a grid.'''
+
+    step: Share = 0.01
+    '''The distance of two grid points.'''
+
+
+@demiglace.hookimpl
+def demiglace_passes():
+    return [PassSpec("acme.round", Kind.EDITOR, RoundConfig, "acme_round:Round")]
+"""
+"""A plugin module that works; its class is in another module."""
+
+
+class Site:
+    """A folder of installed distributions, on the path of this process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+
+    def install(
+        self,
+        distribution: str,
+        modules: dict[str, str],
+        *,
+        version: str = "1.0",
+        points: dict[str, str] | None = None,
+        requires: tuple[str, ...] = (),
+    ) -> None:
+        """Write a distribution: its modules, and metadata as an installer does."""
+        for name, text in modules.items():
+            (self.folder / f"{name}.py").write_text(text)
+        points = {next(iter(modules)): next(iter(modules))} if points is None else points
+        lines = [f"{name} = {module}" for name, module in points.items()]
+        needs = [f"Requires-Dist: {need}" for need in requires]
+        info = self.folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(
+            "\n".join(["Metadata-Version: 2.1", f"Name: {distribution}", f"Version: {version}", *needs, ""])
+        )
+        (info / "entry_points.txt").write_text("\n".join(["[demiglace]", *lines, ""]))
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A `Site`, first on `sys.path`; the modules that come from it are forgotten afterwards."""
+    made = Site(tmp_path / "site")
+    monkeypatch.syspath_prepend(str(made.folder))
+    yield made
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(made.folder)):
+            del sys.modules[name]
