@@ -1,0 +1,35 @@
+"""Statistics of layers, gathered by running data through the model once for all who need them."""
+
+from demiglace.calibration.batches import CalibrationBatches, calibration_batches
+from demiglace.calibration.collector import Collector, GradientCollector, TensorCollector
+from demiglace.calibration.gradients import Taylor
+from demiglace.calibration.gram import InputGram
+from demiglace.calibration.histogram import Histogram
+from demiglace.calibration.moments import Moments
+from demiglace.calibration.order import execution_order
+from demiglace.calibration.ranges import Ranges
+from demiglace.calibration.rows import has_input_rows, input_rows
+from demiglace.calibration.run import calibrate
+from demiglace.calibration.several import Several
+from demiglace.calibration.undisturbed import undisturbed
+from demiglace.calibration.zeros import ZeroShare
+
+__all__ = [
+    "CalibrationBatches",
+    "Collector",
+    "GradientCollector",
+    "Histogram",
+    "InputGram",
+    "Moments",
+    "Ranges",
+    "Several",
+    "Taylor",
+    "TensorCollector",
+    "ZeroShare",
+    "calibrate",
+    "calibration_batches",
+    "execution_order",
+    "has_input_rows",
+    "input_rows",
+    "undisturbed",
+]

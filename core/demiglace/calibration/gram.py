@@ -1,0 +1,59 @@
+"""The Gram matrix of a layer's inputs: what every second-order method of weights needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from demiglace.calibration.collector import Collector
+from demiglace.calibration.rows import input_rows
+
+
+class InputGram(Collector):
+    """`X^T X` over all rows that a layer's weight multiplies, and their sum.
+
+    Half the Hessian of the layer's squared output error with respect to one output's weights, times the
+    number of rows (LeCun, Denker and Solla 1990; Hassibi and Stork 1993; Frantar and Alistarh 2022).
+    Linear layers of any leading dimensions, convolutions unfolded, groups apart.
+
+    Args:
+        dtype: of products and sums; float32 halves the memory and is enough where the matrix is damped.
+    """
+
+    def __init__(self, dtype: torch.dtype = torch.float64) -> None:
+        self.dtype = dtype
+        self._matrix: Tensor | None = None
+        self._total: Tensor | None = None
+        #: How many rows were summed, for each group.
+        self.rows = 0
+
+    def see(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        for rows in input_rows(module, inputs[0].detach()):
+            self._add(rows.to(self.dtype))
+
+    @property
+    def matrix(self) -> Tensor:
+        """`X^T X`, shape `[groups, k, k]`; see `input_rows` for `k`."""
+        return self._gathered(self._matrix)
+
+    @property
+    def total(self) -> Tensor:
+        """The sum of all rows, shape `[groups, k]`."""
+        return self._gathered(self._total)
+
+    def _add(self, rows: Tensor) -> None:
+        if self._matrix is None or self._total is None:
+            groups, _, size = rows.shape
+            self._matrix = rows.new_zeros(groups, size, size)
+            self._total = rows.new_zeros(groups, size)
+        self._matrix.baddbmm_(rows.transpose(1, 2), rows)
+        self._total += rows.sum(1)
+        self.rows += rows.shape[1]
+
+    @staticmethod
+    def _gathered(value: Tensor | None) -> Tensor:
+        if value is None:
+            raise ValueError("nothing was gathered: the layer was never called")
+        return value

@@ -1,0 +1,51 @@
+"""The order in which a model runs its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from demiglace.calibration.undisturbed import undisturbed
+from demiglace.data import Batch
+from demiglace.graph import ModelGraph
+
+
+def execution_order(model: ModelGraph, batch: Batch, names: Collection[str]) -> list[list[str]]:
+    """The layers among `names` that a forward pass calls, in the order of their first calls.
+
+    Layers that follow each other with the very same input tensor share a list: their input statistics
+    are one, and none of them changes what another sees.
+
+    Args:
+        model: the model.
+        batch: what to run.
+        names: qualified names of layers; those that are never called are left out.
+    """
+    order: list[list[str]] = []
+    seen: set[str] = set()
+    last: list[Tensor] = []
+
+    def hook(name: str, layer: nn.Module, args: tuple[Any, ...]) -> None:
+        if name in seen:
+            return
+        seen.add(name)
+        value = args[0] if args else None
+        if last and value is last[0]:
+            order[-1].append(name)
+        else:
+            order.append([name])
+        last[:] = [value] if isinstance(value, Tensor) else []
+
+    handles = [
+        model.module.get_submodule(name).register_forward_pre_hook(partial(hook, name)) for name in names
+    ]
+    try:
+        with undisturbed(model.module):
+            batch.run(model.module)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return order
