@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def requirement_faults(recipe: Recipe, registry: Registry) -> list[Fault]:
     """The entries of `requires`, such as `acme-passes>=1.2`, that do not hold.
 
-    A distribution whose plugins are broken or blocked counts as absent.
+    A distribution whose plugins are all broken or blocked counts as absent.
     """
     found = ((index, _fault(text, registry.plugins)) for index, text in enumerate(recipe.requires))
     return [fault.at(recipe.place(("requires", index))) for index, fault in found if fault is not None]
@@ -37,12 +37,13 @@ def _fault(text: str, plugins: list[PluginInfo]) -> Fault | None:
 
 
 def _unusable(text: str, distribution: str, plugins: list[PluginInfo]) -> Fault | None:
+    """A fault when the distribution has plugins and none of them works."""
     from packaging.utils import canonicalize_name
 
-    for plugin in plugins:
-        same = canonicalize_name(plugin.distribution) == canonicalize_name(distribution)
-        if same and plugin.status in {Status.BROKEN, Status.BLOCKED}:
-            return Fault(
-                f"the recipe requires {text}, but plugin {plugin} is {plugin.status}: {plugin.error}"
-            )
-    return None
+    wanted = canonicalize_name(distribution)
+    own = [plugin for plugin in plugins if canonicalize_name(plugin.distribution) == wanted]
+    idle = [plugin for plugin in own if plugin.status in {Status.BROKEN, Status.BLOCKED}]
+    if not own or len(idle) < len(own):
+        return None
+    why = "; ".join(f"plugin {plugin} is {plugin.status}: {plugin.error}" for plugin in idle)
+    return Fault(f"the recipe requires {text}, but {why}")

@@ -103,12 +103,12 @@ class _Tables:
 
     def _table(self, role: str, specs: Sequence[Spec], own: Schema) -> Schema:
         """A table whose `use` is one of the specs' names, with the envelope's `own` keys."""
-        homes = {spec.name: f"{role}.{spec.name}" for spec in specs}
+        then: dict[str, Schema] = {}
         for spec in specs:
-            self.definitions[homes[spec.name]] = _options(
-                role, spec, own, f"#/definitions/{homes[spec.name]}"
-            )
-        use = {"enum": list(homes), "description": own["use"].get("description", "")}
+            key = f"{role}.{spec.name}"
+            then[spec.name] = {"$ref": f"#/definitions/{key}"}
+            self.definitions[key] = _options(role, spec, own, f"#/definitions/{key}")
+        use = {"enum": list(then), "description": own["use"].get("description", "")}
         self.definitions[role] = {
             "type": "object",
             "properties": own | {"use": use},
