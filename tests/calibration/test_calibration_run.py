@@ -122,11 +122,11 @@ def test_taylor_importance_is_the_loss_change_to_first_order_despite_inplace_lay
         return nn.functional.cross_entropy(outputs, batch.labels)
 
     _run(net, {"0": taylor}, [batch], loss=loss)
+    assert all(parameter.grad is None for parameter in net.parameters())
     gate = torch.ones(4, requires_grad=True)
     outputs = net[1:](net[0](batch.args[0]) * gate.view(1, 4, 1, 1))
     loss(outputs, batch).backward()
     torch.testing.assert_close(taylor.importance.float(), gate.grad.abs())
-    assert all(parameter.grad is None for parameter in net[0].parameters())
 
 
 def test_a_calibration_leaves_no_trace():
@@ -143,8 +143,9 @@ def test_a_calibration_leaves_no_trace():
     net[0][2].eval()
     modes = [one.training for one in net.modules()]
     state = {name: value.clone() for name, value in net.state_dict().items()}
+    batches = _batches()
     random = torch.get_rng_state()
-    _run(net, {"0.0": InputGram()})
+    _run(net, {"0.0": InputGram()}, batches)
     assert [one.training for one in net.modules()] == modes
     assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random)
