@@ -153,6 +153,12 @@ class PassFailed(DemiglaceError):
         super().__init__(f"step {step!r}{origin}: {message}", hint=hint)
 
 
+class Diverged(DemiglaceError):
+    """A loss, a weight or a validation figure became NaN or infinite; the last good weights are kept."""
+
+    exit_code = EXIT_PASS_FAILED
+
+
 class Interrupted(DemiglaceError):
     """The run was asked to stop by a signal and stopped between two training steps."""
 

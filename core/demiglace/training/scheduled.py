@@ -79,7 +79,7 @@ class Scheduled(Participant[Schedule]):
             )
         if getattr(self.editor.config, "of", "total") == "remaining":
             raise UsageError(
-                "a schedule raises the amount of all weights, but the options say `of = \"remaining\"`",
+                'a schedule raises the amount of all weights, but the options say `of = "remaining"`',
                 hint='write of = "total"',
             )
 

@@ -1,0 +1,291 @@
+"""The one training loop. It owns the model, the optimizer, the precision and the device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from demiglace.errors import Diverged, UsageError
+from demiglace.graph import Cut, apply
+from demiglace.measure import first_nonfinite
+from demiglace.training.averaging import Average
+from demiglace.training.capture import capture
+from demiglace.training.extent import extent
+from demiglace.training.history import History
+from demiglace.training.masks import hold_masks, mask_gradients
+from demiglace.training.modes import forked_rng, kept_modes
+from demiglace.training.objective import Objective
+from demiglace.training.overriding import overriding
+from demiglace.training.pacing import warm_up
+from demiglace.training.reslice import reslice
+from demiglace.training.validation import validate
+from demiglace.training.watch import Snapshot, Watch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from demiglace.data import Batch, Data
+    from demiglace.graph import Edit, ModelGraph
+    from demiglace.passes import Context, Participant
+    from demiglace.training.pacing import Pacer
+    from demiglace.training.settings import Settings
+
+
+def fit(
+    model: ModelGraph,
+    context: Context,
+    settings: Settings,
+    participants: Sequence[Participant[Any]] = (),
+) -> TrainingLoop:
+    """Train `model.module` in place on `context.data`, with participants at work.
+
+    All randomness comes from `context.seed`; torch's own random state and the training flags of the
+    modules are given back. The result is the finished loop, with its `optimizer` and `history`.
+
+    Raises:
+        UsageError: for an empty split, absent labels, a schedule that does not fit the training.
+        Diverged: when a loss or a weight became NaN or infinite; the weights of the last good epoch are
+            back in the model.
+        Interrupted: when the run was asked to stop.
+    """
+    if context.data is None:
+        raise UsageError("there is no data to train on", hint="give the recipe a [data] table")
+    with forked_rng(context.device), kept_modes(model.module), ExitStack() as cleanup:
+        torch.manual_seed(context.seed)
+        loop = TrainingLoop(model, context, settings, participants, cleanup, context.data)
+        loop.run()
+    return loop
+
+
+class TrainingLoop:
+    """One training from its first step to its last; what participants see as `Loop`."""
+
+    optimizer: Optimizer
+
+    def __init__(
+        self,
+        model: ModelGraph,
+        context: Context,
+        settings: Settings,
+        participants: Sequence[Participant[Any]],
+        cleanup: ExitStack,
+        data: Data,
+    ) -> None:
+        self.model, self.context = model, context
+        self.at = extent(data, settings)
+        self.history = History()
+        self._settings, self._participants, self._cleanup, self._data = settings, participants, cleanup, data
+        self._before = [one.before_step for one in overriding(participants, "before_step")]
+        self._after = [one.after_step for one in overriding(participants, "after_step")]
+        self._watch = Watch(settings.metric, settings.stopping)
+        self._prepared: list[Participant[Any]] = []
+        self._extra: list[nn.Parameter] = []
+        self._average: Average | None = None
+        self._pacer: Pacer | None = None
+        self._started = False
+        self._batch = 0
+
+    # What participants may ask for.
+
+    def apply(self, edits: Iterable[Edit]) -> None:
+        made = list(edits)
+        apply(self.model, made).commit()
+        if self._started:
+            self._follow([edit for edit in made if isinstance(edit, Cut)])
+        for participant in self._prepared:
+            participant.on_edit(made)
+
+    def capture(self, layer: str) -> Callable[[], Tensor]:
+        handle, latest = capture(self.model.module, layer)
+        self._cleanup.callback(handle.remove)
+        return latest
+
+    def train_also(self, parameters: Iterable[nn.Parameter]) -> None:
+        self._extra += parameters
+
+    # The course of the training.
+
+    def run(self) -> None:
+        """Train from the first step to the last."""
+        shuffle = self.context.rng()
+        self._prepare()
+        while not self._over():
+            self._epoch(shuffle)
+            self._after_epoch()
+        self._finish()
+
+    def _prepare(self) -> None:
+        module, settings = self.model.module, self._settings
+        if settings.channels_last:
+            module.to(memory_format=torch.channels_last)
+            self._cleanup.callback(module.to, memory_format=torch.contiguous_format)
+        for participant in self._participants:
+            participant.prepare(self)
+            self._prepared.append(participant)
+        self._objective = Objective(settings, self._participants, self.context.device)
+        self._trained = self._parameters()
+        self.optimizer = optimizer = settings.optimizer(self._trained)
+        if settings.warmup is not None:
+            warm_up(optimizer, settings.warmup(self.at))
+        if settings.pacer is not None:
+            self._pacer = settings.pacer(optimizer, self.at)
+        if settings.ema is not None:
+            self._average = Average(self.model, settings.ema)
+        handle = hold_masks(optimizer, self.model)
+        self._cleanup.callback(handle.remove)
+        self._good = Snapshot(self.model)
+        self._started = True
+
+    def _parameters(self) -> list[nn.Parameter]:
+        own = [one for one in self.model.module.parameters() if one.requires_grad]
+        if not own:
+            raise UsageError("the model has no parameter to train", hint="set requires_grad on some of them")
+        return own + self._extra
+
+    def _over(self) -> bool:
+        if self.at.step >= self.at.steps or self.history.stopped_early:
+            return True
+        return self._settings.epochs is not None and self.at.epoch >= self._settings.epochs
+
+    def _epoch(self, shuffle: torch.Generator) -> None:
+        self.model.module.train()
+        self._batch = 0
+        batches = self._data.train(shuffle)
+        while self.at.step < self.at.steps and (group := self._group(batches)):
+            self._step(group)
+        if self._batch == 0:
+            raise UsageError(
+                f"the training split gave no batch in epoch {self.at.epoch + 1}",
+                hint="hand in a loader that can be walked again and again",
+            )
+
+    def _group(self, batches: Iterator[Batch]) -> list[Batch]:
+        """The batches of one optimizer step, on the device."""
+        device = self.context.device
+        return [batch.to(device) for batch in islice(batches, self._settings.accumulate)]
+
+    def _step(self, group: list[Batch]) -> None:
+        at = self.at
+        for before in self._before:
+            before(at)
+        self.optimizer.zero_grad(set_to_none=True)
+        examples = sum(len(batch) for batch in group)
+        for batch in group:
+            self._backward(batch, 1.0 if len(group) == 1 else len(batch) / examples)
+        self._clip()
+        self.optimizer.step()
+        if self._average is not None:
+            self._average.update()
+        if self._pacer is not None:
+            self._pacer.after_step()
+        at.step += 1
+        for after in self._after:
+            after(at)
+
+    def _backward(self, batch: Batch, share: float) -> None:
+        """Add one batch's gradients, weighted by its share of the step's examples."""
+        context, at = self.context, self.at
+        context.check_interrupt()
+        self._batch += 1
+        total, terms = self._objective(self.model.module, batch)
+        value = total.item()
+        if not math.isfinite(value):
+            self._diverge(_culprit(terms))
+        (total if share == 1.0 else total * share).backward()
+        self.history.add(value, terms)
+        context.on_progress(at.step, at.steps, f"epoch {at.epoch + 1}, loss {value:.4g}")
+
+    def _clip(self) -> None:
+        if self._settings.clip_norm is None:
+            return
+        mask_gradients(self.model)
+        torch.nn.utils.clip_grad_norm_(self._trained, self._settings.clip_norm)
+
+    def _after_epoch(self) -> None:
+        self.at.epoch += 1
+        for participant in self._participants:
+            participant.after_epoch(self.at)
+        spoilt = first_nonfinite(self.model)
+        if spoilt is not None:
+            self._diverge(f"{spoilt!r} holds NaN or infinity")
+        with nullcontext() if self._average is None else self._average.in_place():
+            figures = self._validated()
+            self._judge(figures)
+        self.history.close_epoch(self.at.epoch, self.at.step, figures)
+        if self._pacer is not None:
+            self._pacer.after_epoch(figures.get("loss"))
+
+    def _validated(self) -> Mapping[str, float]:
+        settings = self._settings
+        by_plateau = self._pacer is not None and self._pacer.needs_validation
+        if not (settings.validate or settings.needs_validation or by_plateau):
+            return {}
+        figures = validate(self.model, self.context, settings.loss)
+        for name, value in figures.items():
+            if not math.isfinite(value):
+                self._diverge(f"the validation {name} is {value}")
+        return figures
+
+    def _judge(self, figures: Mapping[str, float]) -> None:
+        """Keep the weights if they are the ones to go back to, and see whether it is time to stop."""
+        better = True
+        settled = all(one.settled for one in self._participants)
+        if self._settings.needs_validation and settled:
+            better = self._watch.see(self._judged(figures), self.at.epoch)
+            self.history.best_epoch = self._watch.best_epoch
+        if better or self._settings.keep == "last":
+            self._good.take()
+        self.history.stopped_early = settled and self._watch.stops and not self._over()
+
+    def _judged(self, figures: Mapping[str, float]) -> float:
+        metric = self._settings.metric
+        if metric not in figures:
+            raise UsageError(
+                f"the validation split gives no {metric!r} to judge by", hint=f"it gives {', '.join(figures)}"
+            )
+        return figures[metric]
+
+    def _finish(self) -> None:
+        if self._settings.keep == "best":
+            self._good.restore()
+        elif self._average is not None:
+            self._average.write()
+        for participant in self._participants:
+            edits = list(participant.finish())
+            if edits:
+                self.apply(edits)
+        self.context.on_progress(self.at.steps, self.at.steps, "trained")
+
+    def _follow(self, cuts: Sequence[Cut]) -> None:
+        """Cut what the loop remembers of parameters as the parameters were cut."""
+        parameters = dict(self.model.module.named_parameters(remove_duplicate=False))
+        for cut in cuts:
+            parameter = parameters.get(cut.tensor)
+            if parameter is not None:
+                reslice(self.optimizer.state[parameter], cut)
+                if self._average is not None:
+                    self._average.follow(cut)
+        if cuts:
+            self._good.take()
+
+    def _diverge(self, what: str) -> None:
+        """Put the last good weights back and raise."""
+        at = self.at
+        self._good.restore()
+        raise Diverged(
+            f"training diverged at step {at.step + 1} of {at.steps} "
+            f"(epoch {at.epoch + 1}, batch {self._batch}): {what}; the last good weights are back",
+            hint="lower the learning rate, set clip_norm, or look for NaN in the data",
+        )
+
+
+def _culprit(terms: Mapping[str, Tensor]) -> str:
+    """The terms of a loss that are not finite."""
+    spoilt = [f"loss term {name!r} is {float(term)}" for name, term in terms.items() if not term.isfinite()]
+    return ", ".join(spoilt) or "the sum of the loss terms is infinite"

@@ -1,0 +1,70 @@
+"""The loss of a batch: the trainer's own term and those of the participants, each by its name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from demiglace.errors import UsageError
+from demiglace.passes import Participant
+from demiglace.training.overriding import overriding
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from demiglace.data import Batch
+    from demiglace.training.settings import Settings
+
+TASK = "task"
+"""The name of the trainer's own term."""
+
+
+class Objective:
+    """Computes `sum of terms`, the trainer's own multiplied by every participant's `task_weight`."""
+
+    def __init__(
+        self, settings: Settings, participants: Sequence[Participant[Any]], device: torch.device
+    ) -> None:
+        self._task_weight = math.prod(one.task_weight for one in participants)
+        self._task = settings.loss if self._task_weight else None
+        self._losses = [(label(one), one.loss) for one in overriding(participants, "loss")]
+        self._autocast, self._device = settings.autocast, device
+        if self._task is None and not self._losses:
+            raise UsageError(
+                "nothing is to be minimised: the trainer has no loss and no participant adds one",
+                hint="set `loss`, or add a participant such as a distiller",
+            )
+
+    def __call__(self, module: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """The total loss of a batch, and its terms by name."""
+        with self._precision():
+            outputs = batch.run(module)
+            terms: dict[str, Tensor] = {}
+            if self._task is not None:
+                task = self._task(outputs, batch)
+                terms[TASK] = task if self._task_weight == 1.0 else task * self._task_weight
+            for name, loss in self._losses:
+                terms |= {f"{name}.{term}": value for term, value in loss(batch, outputs).items()}
+        return self._total(terms), terms
+
+    def _total(self, terms: Mapping[str, Tensor]) -> Tensor:
+        if not terms:
+            raise UsageError("no participant gave a loss term", hint="set the trainer's `loss`")
+        first, *others = terms.values()
+        for other in others:
+            first = first + other
+        return first
+
+    def _precision(self) -> AbstractContextManager[object]:
+        if self._autocast is None:
+            return nullcontext()
+        return torch.autocast(self._device.type, dtype=self._autocast)
+
+
+def label(participant: Participant[Any]) -> str:
+    """How messages and loss terms name a participant."""
+    return participant.id or type(participant).__name__
