@@ -15,7 +15,8 @@ from demiglace.recipe.model import (
     UseTable,
 )
 from demiglace.recipe.nearest import did_you_mean, nearest
-from demiglace.recipe.validation import faults_of, validate
+from demiglace.recipe.validation import faults_of, in_order, validate
+from demiglace.recipe.writer import dumps
 
 __all__ = [
     "EXTENDS",
@@ -32,7 +33,9 @@ __all__ = [
     "SourceTable",
     "UseTable",
     "did_you_mean",
+    "dumps",
     "faults_of",
+    "in_order",
     "load_recipe",
     "nearest",
     "validate",

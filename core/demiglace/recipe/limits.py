@@ -10,11 +10,10 @@ import re
 
 from demiglace.errors import RecipeError
 from demiglace.recipe.text import Text
+from demiglace.recipe.tree import MAX_DEPTH
 
 MAX_BYTES = 1 << 20
 """The largest recipe file: 1 MiB."""
-MAX_DEPTH = 32
-"""The most brackets that may be open at once."""
 MAX_KEY_PARTS = 16
 """The most dotted parts of one key."""
 MAX_WORD = 256

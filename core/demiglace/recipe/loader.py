@@ -15,7 +15,7 @@ from demiglace.recipe.model import Recipe
 from demiglace.recipe.overrides import override
 from demiglace.recipe.toml import read_recipe
 from demiglace.recipe.tree import Node
-from demiglace.recipe.validation import validate
+from demiglace.recipe.validation import in_order, validate
 
 Find = Callable[[str], Path]
 """The file of a shipped recipe by its name."""
@@ -60,7 +60,7 @@ def _validated(tree: Node) -> Recipe:
     try:
         recipe = validate(Recipe, tree.plain(), place=tree.place)
     except RecipeError as error:
-        raise RecipeError(faults=[*error.faults, *faults]) from None
+        raise RecipeError(faults=in_order([*error.faults, *faults])) from None
     if faults:
         raise RecipeError(faults=faults)
     recipe._tree = tree
@@ -163,10 +163,7 @@ def _targets(tree: Node) -> list[Node]:
 
 
 def _from_python(data: Mapping[str, object]) -> Node:
-    try:
-        tree = Node.of(data)
-    except RecursionError:
-        raise RecipeError("the recipe's tables are nested too deep, or hold themselves") from None
+    tree = Node.of(data)
     if not tree.value:
         raise RecipeError("the recipe is empty", hint="it needs at least one pass")
     return tree

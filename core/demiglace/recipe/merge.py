@@ -77,7 +77,7 @@ def _names_another(base: Node, overlay: Node) -> bool:
 
 
 def _merged_tables(base: Node, overlay: Node, faults: list[Fault]) -> Node:
-    merged = _with_marks(dict(base.value), overlay)
+    merged = _with_marks(dict(base.value), overlay if overlay.text is not None else base)
     for key, node in overlay.value.items():
         merged.value[key] = _merged(base.value.get(key), node, key, faults)
     return merged

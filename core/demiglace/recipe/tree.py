@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from demiglace.errors import Place
+from demiglace.errors import Place, RecipeError
 from demiglace.recipe.text import Span, Text
 
 Part = str | int
 """One step of a path: a table's key or a list's index."""
 Of = Literal["value", "key", "header"]
 """What of a thing a place points at."""
+
+MAX_DEPTH = 32
+"""The most tables and lists inside one another."""
 
 _PREFERRED: Mapping[Of, tuple[str, ...]] = {
     "value": ("span", "header", "key"),
@@ -36,13 +39,19 @@ class Node:
         self.header: Span | None = None
 
     @classmethod
-    def of(cls, data: object, text: Text | None = None) -> Node:
-        """A tree from plain data, without marks; a key that holds `None` counts as absent."""
+    def of(cls, data: object, text: Text | None = None, depth: int = 0) -> Node:
+        """A tree from plain data, without marks; a key that holds `None` counts as absent.
+
+        Raises:
+            RecipeError: nested more than `MAX_DEPTH` deep, as data that holds itself is.
+        """
+        if depth > MAX_DEPTH:
+            raise RecipeError(f"tables and lists are nested more than {MAX_DEPTH} deep")
         if isinstance(data, Mapping):
-            held = {str(key): cls.of(value, text) for key, value in data.items() if value is not None}
-            return cls(held, text)
+            given = ((str(key), value) for key, value in data.items() if value is not None)
+            return cls({key: cls.of(value, text, depth + 1) for key, value in given}, text)
         if isinstance(data, list | tuple):
-            return cls([cls.of(value, text) for value in data], text)
+            return cls([cls.of(value, text, depth + 1) for value in data], text)
         return cls(data, text)
 
     def plain(self) -> Any:

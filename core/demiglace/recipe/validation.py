@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -16,6 +17,9 @@ from demiglace.recipe.tree import Of, Part
 from demiglace.recipe.words import Schema, expectation, schemas_at, shown
 
 M = TypeVar("M", bound=BaseModel)
+
+MOST_FAULTS = 500
+"""How many faults of one table are written out; nobody reads more."""
 
 
 class PlaceOf(Protocol):
@@ -63,7 +67,7 @@ def faults_of(
     prefix: Sequence[Part] = (),
     known: Iterable[str] = (),
 ) -> list[Fault]:
-    """What pydantic found, one fault for each value, key or table that is wrong, in pydantic's order.
+    """What pydantic found, one fault for each value, key or table that is wrong, in the text's order.
 
     A fault about a value points at the value, one about an unknown key at the key, one about a missing key
     at the header of its table. The arguments are those of `validate`.
@@ -75,7 +79,19 @@ def faults_of(
         # Of a union's branches the one with its own words says most.
         if finding.path not in chosen or finding.kind == "value_error":
             chosen[finding.path] = finding
-    return [translator.fault(finding) for finding in chosen.values()]
+    faults = in_order(translator.fault(finding) for finding in islice(chosen.values(), MOST_FAULTS))
+    if len(chosen) > MOST_FAULTS:
+        faults.append(Fault(f"{dotted(prefix)} has {len(chosen) - MOST_FAULTS:,} more faults like these"))
+    return faults
+
+
+def in_order(faults: Iterable[Fault]) -> list[Fault]:
+    """The faults as the user reads the text, file by file; those without a place first."""
+
+    def position(fault: Fault) -> tuple[str, int, int]:
+        return (fault.place.file, fault.place.line, fault.place.column) if fault.place else ("", 0, 0)
+
+    return sorted(faults, key=position)
 
 
 def dotted(path: Sequence[Part]) -> str:
@@ -112,7 +128,7 @@ def _located(error: ErrorDetails, data: Any) -> _Finding:
     for depth, part in enumerate(error["loc"], 1):
         if _holds(here, part):
             here = here[part]
-        elif not (kind == "missing" and depth == len(error["loc"])):
+        elif depth > 1 and not (kind == "missing" and depth == len(error["loc"])):
             union = tuple(path)
             continue
         path.append(part)
@@ -164,7 +180,7 @@ class _Translator:
     def _value(self, path: tuple[Part, ...]) -> Any:
         here: Any = self.data
         for part in path:
-            here = here[part]
+            here = here[part] if _holds(here, part) else None
         return here
 
     def _keys(self, path: tuple[Part, ...]) -> str | None:

@@ -67,7 +67,11 @@ def expectation(schemas: Iterable[Schema]) -> str | None:
     """The alternatives in words, such as `a number between 0 and 1`; `None` when anything goes."""
     words = [_words(schema) for schema in schemas if schema.get("type") != "null"]
     known = list(dict.fromkeys(word for word in words if word))
-    return " or ".join(known) if known and len(known) == len(set(words)) else None
+    if None in words or not known:
+        return None
+    if "a number" in known and "a whole number" in known:
+        known.remove("a whole number")
+    return " or ".join(known)
 
 
 def _words(schema: Schema) -> str | None:
@@ -78,7 +82,8 @@ def _words(schema: Schema) -> str | None:
         return values[0] if len(values) == 1 else f"one of {', '.join(values)}"
     kind = schema.get("type")
     if kind in {"number", "integer"}:
-        return _SINGULAR[kind] + _bounds(schema)
+        steps = f" that is a multiple of {schema['multipleOf']}" if "multipleOf" in schema else ""
+        return _SINGULAR[kind] + _bounds(schema) + steps
     if kind == "array":
         return _list(schema)
     if kind == "string":
@@ -88,10 +93,14 @@ def _words(schema: Schema) -> str | None:
 
 def _bounds(schema: Schema) -> str:
     if "minimum" in schema and "maximum" in schema:
-        return f" between {shown(schema['minimum'])} and {shown(schema['maximum'])}"
-    given = [f"{word} {shown(schema[key])}" for key, word in (*_LOW, *_HIGH) if key in schema]
+        return f" between {_figure(schema['minimum'])} and {_figure(schema['maximum'])}"
+    given = [f"{word} {_figure(schema[key])}" for key, word in (*_LOW, *_HIGH) if key in schema]
     bounds = " and ".join(given)
     return f" of {bounds}" if bounds.startswith("at") else f" {bounds}" if bounds else ""
+
+
+def _figure(bound: float) -> str:
+    return f"{bound:g}" if isinstance(bound, float) else str(bound)
 
 
 def _text(schema: Schema) -> str:
