@@ -1,1 +1,25 @@
-"""TBD."""
+"""Models on disk: safetensors and plain data, whole or not at all, checked when read."""
+
+from demiglace.artifact.loading import Artifact, load, open_artifact
+from demiglace.artifact.manifest import ArtifactInfo, read_info
+from demiglace.artifact.origins import CallerOrigin, GraphOrigin, Origin, SourceOrigin
+from demiglace.artifact.saving import save
+from demiglace.artifact.state import state_digest
+from demiglace.artifact.structures import Build, Model, Resolver
+
+__all__ = [
+    "Artifact",
+    "ArtifactInfo",
+    "Build",
+    "CallerOrigin",
+    "GraphOrigin",
+    "Model",
+    "Origin",
+    "Resolver",
+    "SourceOrigin",
+    "load",
+    "open_artifact",
+    "read_info",
+    "save",
+    "state_digest",
+]

@@ -1,0 +1,89 @@
+"""Opening an artifact: build the structure, replay the edits, put the tensors in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from demiglace.artifact.filling import fill, replayed
+from demiglace.artifact.manifest import DAMAGED, MASK_PREFIX, TENSORS, ArtifactInfo, read_info
+from demiglace.artifact.structures import Model, Resolver, built, has_meta
+from demiglace.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from demiglace.graph import ModelGraph
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An opened artifact. The module has its values, flags and memory formats, on the CPU or where the
+    caller's module was.
+    """
+
+    info: ArtifactInfo
+    module: nn.Module
+    #: Boolean, by parameter name, `True` where the weight is kept.
+    masks: Mapping[str, Tensor]
+
+    @property
+    def transform(self) -> tuple[Mapping[str, Any], ...]:
+        """The data's transform, as in the recipe."""
+        return self.info.transform
+
+    def model_graph(self) -> ModelGraph:
+        """The model as passes see it."""
+        from demiglace.graph import ModelGraph
+
+        return ModelGraph(self.module, masks=dict(self.masks), edits=list(self.info.edits))
+
+
+def open_artifact(
+    path: str | Path, *, model: Model | None = None, resolve: Resolver | None = None
+) -> Artifact:
+    """Open an artifact in any process, without data, pickle or network.
+
+    Args:
+        path: the artifact's folder.
+        model: for a model that a caller handed in: such a module, or what makes one. Its tensors are
+            replaced; on any error it is left as it was.
+        resolve: finds registered sources; without it artifacts of a source cannot be opened.
+
+    Raises:
+        ArtifactError: when the artifact is damaged or of an unknown version, or the structure that is
+            built is not the one that was saved.
+    """
+    info = read_info(path)
+    module = built(info, model, resolve)
+    with replayed(module, info):
+        tensors, masks = _read(info)
+        fill(module, info, tensors)
+    if has_meta(module):
+        # Some tensor is held outside parameters and buffers: only the CPU gives it a value.
+        module = built(info, model, resolve, meta=False)
+        with replayed(module, info):
+            fill(module, info, tensors)
+    return Artifact(info, module, masks)
+
+
+def load(path: str | Path, *, model: Model | None = None, resolve: Resolver | None = None) -> nn.Module:
+    """The module of an artifact; see `open_artifact`."""
+    return open_artifact(path, model=model, resolve=resolve).module
+
+
+def _read(info: ArtifactInfo) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The tensors and the masks."""
+    from demiglace.artifact.tensor_file import read_tensors, unpacked
+
+    if TENSORS not in info.files:
+        raise ArtifactError(f"{info.path} lists no {TENSORS}", hint=DAMAGED)
+    expected = {name: (each.dtype, each.shape) for name, each in info.tensors.items()}
+    bits = {name: (-(-math.prod(mask.shape) // 8),) for name, mask in info.masks.items()}
+    expected |= {MASK_PREFIX + name: ("uint8", shape) for name, shape in bits.items()}
+    tensors = read_tensors(info.path / TENSORS, expected, info.files[TENSORS])
+    masks = {name: unpacked(tensors.pop(MASK_PREFIX + name), mask.shape) for name, mask in info.masks.items()}
+    return tensors, masks

@@ -1,0 +1,133 @@
+"""Building the structure that an artifact's edits and tensors go into."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeAlias, Union
+
+from demiglace.artifact.manifest import DAMAGED, GRAPH, ArtifactInfo
+from demiglace.artifact.origins import CallerOrigin, SourceOrigin
+from demiglace.errors import ArtifactError, DemiglaceError
+from demiglace.graph.edits import Json
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from demiglace.graph.plain import PlainGraph
+
+Build: TypeAlias = Callable[[], "nn.Module"]
+"""Makes a structure; may be called on the meta device."""
+
+Resolver: TypeAlias = Callable[[str, Mapping[str, Json]], Build]
+"""From a source's registered name and options to what builds its structure."""
+
+Model: TypeAlias = Union["nn.Module", Build]
+"""A caller's own module, or what makes one."""
+
+_SHOWN = 5  # differences that an error names
+
+
+def built(
+    info: ArtifactInfo, model: Model | None, resolve: Resolver | None, *, meta: bool = True
+) -> nn.Module:
+    """The structure before its edits; for an artifact in graph form, the graph.
+
+    Args:
+        info: the artifact.
+        model: the caller's module or what makes it, for a `CallerOrigin`.
+        resolve: finds the source, for a `SourceOrigin`.
+        meta: whether a source may build on the meta device.
+
+    Raises:
+        ArtifactError: when the structure cannot be had or is not the one that was saved.
+    """
+    match info.origin:
+        case SourceOrigin(name, options) if not info.is_graph:
+            return _from_source(info, name, options, resolve, meta)
+        case CallerOrigin() if not info.is_graph and model is not None:
+            return _from_caller(info, info.origin, model)
+        case CallerOrigin() if GRAPH not in info.files:
+            raise ArtifactError(
+                f"{info.path} holds a model of the class {info.origin.type}, which it cannot build",
+                hint="pass such a module or a function that makes one: "
+                f"demiglace.load({str(info.path)!r}, model={info.origin.type.rpartition('.')[2]}(...))",
+            )
+    return _from_graph(info)
+
+
+def _from_source(
+    info: ArtifactInfo, name: str, options: Mapping[str, Json], resolve: Resolver | None, meta: bool
+) -> nn.Module:
+    if resolve is None:
+        raise ArtifactError(
+            f"{info.path} holds a model of the source {name!r}, which needs the registry of sources",
+            hint="open it with demiglace.load",
+        )
+    build = resolve(name, options)
+    try:
+        return _quietly(build, "meta" if meta else "cpu")
+    except DemiglaceError:
+        raise
+    except Exception as error:
+        if meta:
+            return _from_source(info, name, options, resolve, meta=False)
+        raise ArtifactError(
+            f"{info.path}: the source {name!r} failed to build the model: {error}",
+            hint="the artifact's provenance lists the versions that it was saved with",
+        ) from error
+
+
+def _quietly(build: Build, device: str) -> nn.Module:
+    """Build without drawing from the caller's random numbers."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]), torch.device(device):
+        return build()
+
+
+def _from_caller(info: ArtifactInfo, origin: CallerOrigin, model: Model) -> nn.Module:
+    from torch import nn
+
+    from demiglace.artifact.state import structure_of
+
+    module = model if isinstance(model, nn.Module) else _quietly(model, "cpu")
+    if not isinstance(module, nn.Module):
+        raise ArtifactError(
+            f"model= gave a {type(module).__name__}", hint="give a torch.nn.Module or a factory"
+        )
+    different = origin.structure.differences(structure_of(module))
+    if different:
+        more = [f"and {len(different) - _SHOWN} more"] if len(different) > _SHOWN else []
+        raise ArtifactError(
+            f"{info.path} was saved from a {origin.type}; the module given is another: "
+            + "; ".join(different[:_SHOWN] + more),
+            hint="give the module as it was before the run, with the same constructor arguments",
+        )
+    return module
+
+
+def _from_graph(info: ArtifactInfo) -> PlainGraph:
+    from demiglace.graph.plain import from_json
+
+    path = info.path / GRAPH
+    if GRAPH not in info.files:
+        raise ArtifactError(f"{info.path} lists no {GRAPH}", hint=DAMAGED)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise ArtifactError(f"{path} is missing", hint=DAMAGED) from None
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error.strerror}", hint=DAMAGED) from error
+    if hashlib.sha256(content).hexdigest() != info.files[GRAPH].sha256:
+        raise ArtifactError(f"{path} is damaged: its SHA-256 differs from the manifest's", hint=DAMAGED)
+    return from_json(content.decode())
+
+
+def has_meta(module: nn.Module) -> bool:
+    """Whether a module or one of its plain attributes still holds a tensor without values."""
+    import torch
+    from torch.utils._pytree import tree_leaves
+
+    held = (tree_leaves(list(vars(each).values())) for each in module.modules())
+    return any(isinstance(leaf, torch.Tensor) and leaf.is_meta for leaves in held for leaf in leaves)
