@@ -59,7 +59,7 @@ class Schedule(Config):
     """When the editor acts first: a share of the training, `"3 epochs"`, or `"500 steps"`."""
     end: Moment = 0.7
     """When the full amount is reached; what follows is recovery."""
-    every: Moment = 0.01
+    every: Moment = 0.02
     """The time between two changes."""
     initial: Share = 0.0
     """The amount at `begin`."""

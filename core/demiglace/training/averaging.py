@@ -58,10 +58,9 @@ class Average:
 
     @torch.no_grad()
     def write(self) -> None:
-        """Make the averages the model's weights."""
+        """Make the averages the model's weights, masked ones not yet zeroed."""
         for live, mean in zip(self._live, self._means, strict=True):
             live.copy_(mean)
-        zero_masked(self.model)
 
     def _swap(self) -> None:
         for index, live in enumerate(self._live):

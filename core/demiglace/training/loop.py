@@ -17,7 +17,7 @@ from demiglace.training.averaging import Average
 from demiglace.training.capture import capture
 from demiglace.training.extent import extent
 from demiglace.training.history import History
-from demiglace.training.masks import hold_masks, mask_gradients
+from demiglace.training.masks import hold_masks, mask_gradients, zero_masked
 from demiglace.training.modes import forked_rng, kept_modes
 from demiglace.training.objective import Objective
 from demiglace.training.overriding import overriding
@@ -256,6 +256,7 @@ class TrainingLoop:
             self._good.restore()
         elif self._average is not None:
             self._average.write()
+        zero_masked(self.model)
         for participant in self._participants:
             edits = list(participant.finish())
             if edits:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from demiglace.errors import UsageError
 from demiglace.graph import Cut
-from demiglace.passes import Editor, Loop, Participant, Position, Schedule
+from demiglace.passes import Editor, Loop, Participant, Position, Problem, Schedule
+from demiglace.training.masks import named_tensor
+from demiglace.training.named import refuse
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
     from demiglace.graph import Edit, ModelGraph
 
 
@@ -31,14 +30,30 @@ class Scheduled(Participant[Schedule]):
         self._cut = _CutShare()
         self._points: list[int] = []
         self._next = 0
-        if schedule.shape != "one_shot":
-            self._check_schedulable()
+
+    def preflight(self, model: ModelGraph) -> Iterator[Problem]:
+        yield from self.editor.preflight(model)
+        if self.config.shape == "one_shot":
+            return
+        if self._full is None:
+            yield Problem(
+                "a schedule raises `amount`, and these options have none",
+                ("schedule",),
+                'give `amount`, or schedule = { shape = "one_shot" }',
+            )
+        if getattr(self.editor.config, "of", "total") == "remaining":
+            yield Problem(
+                'a schedule raises a share of all weights, and these options say of = "remaining"',
+                ("of",),
+                'write of = "total"',
+            )
 
     @property
     def settled(self) -> bool:
         return self._next >= len(self._points)
 
     def prepare(self, loop: Loop) -> None:
+        refuse(self.preflight(loop.model))
         self._loop = loop
         self._points = self.config.points(loop.at.steps, loop.at.steps_per_epoch)
         self._next = 0
@@ -58,30 +73,23 @@ class Scheduled(Participant[Schedule]):
 
     def _act(self, point: int) -> None:
         """Apply the editor's edits for one point; only the last point's promises are kept."""
-        loop, last = self._loop, point == self._points[-1]
+        amount = self._amount(point)
+        if amount == 0.0:
+            return
+        loop = self._loop
         context = replace(loop.context, asked=[], left_alone={})
-        amount = None if self._full is None else self.config.amount(point, self._points, self._full)
-        if amount is not None:
-            amount = self._cut.of_remaining(amount)
         edits = list(self.editor.edits(loop.model, context, amount))
         self._cut.note(loop.model, edits)
-        if edits:
-            loop.apply(edits)
-        if last:
+        loop.apply(edits)
+        if point == self._points[-1]:
             loop.context.asked += context.asked
             loop.context.left_alone |= context.left_alone
 
-    def _check_schedulable(self) -> None:
-        if self._full is None:
-            raise UsageError(
-                f"{type(self.editor).__name__} has no `amount` that a schedule could raise",
-                hint='use schedule = { shape = "one_shot" }',
-            )
-        if getattr(self.editor.config, "of", "total") == "remaining":
-            raise UsageError(
-                'a schedule raises the amount of all weights, but the options say `of = "remaining"`',
-                hint='write of = "total"',
-            )
+    def _amount(self, point: int) -> float | None:
+        """What to ask of the editor at a point; `None` leaves it to its own options."""
+        if self._full is None or self.config.shape == "one_shot":
+            return None
+        return self._cut.of_remaining(self.config.amount(point, self._points, self._full))
 
 
 @dataclass
@@ -100,15 +108,8 @@ class _CutShare:
     def note(self, model: ModelGraph, edits: Sequence[Edit]) -> None:
         """Count the output channels that `edits`, not yet applied, take from weights."""
         for cut in (edit for edit in edits if isinstance(edit, Cut) and edit.dim == 0):
-            weight = _tensor(model.module, cut.tensor)
+            weight = named_tensor(model, cut.tensor)
             if weight.dim() < 2:
                 continue
             self.original.setdefault(cut.tensor, weight.shape[0])
             self.left[cut.tensor] = len(cut.kept)
-
-
-def _tensor(module: nn.Module, name: str) -> Tensor:
-    """A parameter or buffer by its qualified name."""
-    path, _, own = name.rpartition(".")
-    tensor: Tensor = getattr(module.get_submodule(path), own)
-    return tensor
