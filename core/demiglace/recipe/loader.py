@@ -113,7 +113,7 @@ class _Loader:
         for named in _targets(tree):
             path = self._path(named)
             with self._entered(path, named):
-                if (real := os.path.realpath(path)) not in seen:
+                if (real := _real(path)) not in seen:
                     seen.add(real)
                     yield from self._layers(read_recipe(path, named.place()), seen)
         yield tree
@@ -132,7 +132,7 @@ class _Loader:
 
     @contextmanager
     def _entered(self, path: Path, named: Node) -> Iterator[None]:
-        real = os.path.realpath(path)
+        real = _real(path)
         if real in self.open:
             names = list(self.open.values())[list(self.open).index(real) :]
             circle = " -> ".join([*names, str(path)])
@@ -146,6 +146,14 @@ class _Loader:
             yield
         finally:
             del self.open[real]
+
+
+def _real(path: Path) -> str:
+    """The file's one name among all paths that lead to it."""
+    try:
+        return os.path.realpath(path)
+    except ValueError:  # no file can have such a path; reading it says so
+        return str(path)
 
 
 def _targets(tree: Node) -> list[Node]:

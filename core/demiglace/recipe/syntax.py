@@ -55,9 +55,15 @@ def syntax_fault(error: tomli.TOMLDecodeError, text: Text) -> Fault:
         return _bad_value(text, at)
     for beginning, message, hint in _KNOWN:
         if error.msg.startswith(beginning):
-            place = _line_before(text, at) if beginning.startswith(_TWICE) else text.place(at)
-            return Fault(f"not valid TOML: {message}", place, hint)
+            return Fault(f"not valid TOML: {message}", _place(beginning, text, at), hint)
     return Fault(f"not valid TOML: {error.msg}", text.place(at))
+
+
+def _place(beginning: str, text: Text, at: int) -> Place:
+    """What the parser's position is about: it sees an escape or a repetition only when past it."""
+    if beginning == "Unescaped":
+        return text.place(at - 2, at)
+    return _line_before(text, at) if beginning.startswith(_TWICE) else text.place(at)
 
 
 def _bad_value(text: Text, at: int) -> Fault:
@@ -69,7 +75,7 @@ def _bad_value(text: Text, at: int) -> Fault:
 
 
 def _line_before(text: Text, at: int) -> Place:
-    """What stands on the line up to `at`: the parser sees a repetition only after it."""
+    """What stands on the line up to `at`."""
     start = text.source.rfind("\n", 0, at) + 1
     while start < at and text.source[start] in " \t":
         start += 1
