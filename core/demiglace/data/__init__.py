@@ -2,6 +2,19 @@
 
 from demiglace.data.batch import Batch, as_batch
 from demiglace.data.dataset import Data
+from demiglace.data.opening import open_data
 from demiglace.data.splits import DatasetSplit, IterableSplit, Split, TensorSplit
+from demiglace.data.transform import Transform, build_transform
 
-__all__ = ["Batch", "Data", "DatasetSplit", "IterableSplit", "Split", "TensorSplit", "as_batch"]
+__all__ = [
+    "Batch",
+    "Data",
+    "DatasetSplit",
+    "IterableSplit",
+    "Split",
+    "TensorSplit",
+    "Transform",
+    "as_batch",
+    "build_transform",
+    "open_data",
+]

@@ -32,6 +32,7 @@ from demiglace.plugins.hooks import hookimpl
 from demiglace.plugins.info import PluginInfo, Status
 from demiglace.plugins.registry import Names, Registry
 from demiglace.plugins.requirements import requirement_faults
+from demiglace.plugins.structures import structures
 
 __all__ = [
     "BLOCK_VARIABLE",
@@ -42,4 +43,5 @@ __all__ = [
     "discover",
     "hookimpl",
     "requirement_faults",
+    "structures",
 ]
