@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from demiglace.engine.check import check as check_recipe
 from demiglace.engine.checked import Checked, Given
 from demiglace.engine.events import Listener
-from demiglace.plugins import Registry, discover
+from demiglace.passes import allowing_code
+from demiglace.plugins import Registry, discover, structures
 from demiglace.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def run(
     example_inputs: object = None,
     out: str | Path | None = None,
     overrides: Sequence[str] | None = None,
+    allow_code: Sequence[str | Path] = (),
     registry: Registry | None = None,
     listener: Listener | None = None,
     check_interrupt: Callable[[], None] | None = None,
@@ -81,6 +83,7 @@ def run(
             for tracing and counting; by default taken from the data.
         out: a new or empty directory for `run.json`, the log and the artifact; `None` writes nothing.
         overrides: `key.path=value` settings, as with `--set`.
+        allow_code: files and folders that the source `python` may load code from.
         registry: the plugins to use; by default all that are installed.
         listener: hears of steps, progress and warnings.
         check_interrupt: called between steps and batches; may raise to stop the run.
@@ -97,18 +100,18 @@ def run(
 
     registry = discover() if registry is None else registry
     handed = None if data is None else Data.of(data)
-    execution = Execution(
-        make_plan(_loaded(recipe, overrides, registry), registry, model=model, given=_given(model, handed)),
-        model=model,
-        data=handed,
-        example_inputs=example_inputs,
-        out=None if out is None else Path(out),
-    )
-    if listener is not None:
-        execution.listener = listener
-    if check_interrupt is not None:
-        execution.check_interrupt = check_interrupt
-    return execution.run()
+    loaded = _loaded(recipe, overrides, registry)
+    with allowing_code(allow_code):
+        execution = Execution(
+            make_plan(loaded, registry, model=model, given=_given(model, handed)),
+            model=model,
+            data=handed,
+            example_inputs=example_inputs,
+            out=None if out is None else Path(out),
+            listener=listener or Listener(),
+            check_interrupt=check_interrupt or _never,
+        )
+        return execution.run()
 
 
 def load(path: str | Path, model: nn.Module | Callable[[], nn.Module] | None = None) -> nn.Module:
@@ -123,12 +126,15 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module] | None = N
     """
     from demiglace.artifact import open_artifact
     from demiglace.engine.folder import MODEL
-    from demiglace.engine.prepare import build_structure
 
     folder = Path(path)
     if (folder / MODEL).is_dir():
         folder /= MODEL
-    return open_artifact(folder, model=model, resolve=build_structure).module
+    return open_artifact(folder, model=model, resolve=structures(discover())).module
+
+
+def _never() -> None:
+    """Nobody interrupts."""
 
 
 def _loaded(recipe: RecipeLike, overrides: Sequence[str] | None, registry: Registry) -> Recipe:

@@ -6,15 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import ValidationError
-
 from demiglace.engine.checked import Checked, Given, Path, SourceUse, Step
 from demiglace.engine.order import order_faults
 from demiglace.errors import Fault, PluginError, RecipeError
 from demiglace.passes import Kind, SourceSpec
 from demiglace.passes.schedule import Schedule
 from demiglace.plugins import Registry, requirement_faults
-from demiglace.recipe import PassTable, Recipe, SourceTable, faults_of
+from demiglace.recipe import NetworkTable, PassTable, Recipe, UseTable, validate
 
 
 def check(recipe: Recipe, registry: Registry, given: Given | None = None) -> Checked:
@@ -24,17 +22,17 @@ def check(recipe: Recipe, registry: Registry, given: Given | None = None) -> Che
         RecipeError: with every fault found; the order of passes is judged once all options are right.
     """
     given = Given(later=True) if given is None else given
-    checker = _Checker(recipe, registry)
+    checker = _Checker(recipe, registry, given)
     checked = Checked(
         recipe,
         registry,
         steps=tuple(checker.steps(recipe.passes, ("pass",))),
-        evaluations=tuple(checker.steps(recipe.evaluate, ("evaluate",))),
-        model=checker.source(recipe.student or recipe.model, _model_path(recipe), registry.model_sources),
-        teacher=checker.source(recipe.teacher, ("teacher",), registry.model_sources),
+        evaluations=tuple(checker.evaluations(recipe.evaluate)),
+        model=checker.model(recipe),
+        teacher=checker.network(recipe.teacher, ("teacher",)),
         data=checker.source(recipe.data, ("data",), registry.data_sources),
     )
-    checker.envelope(checked, given)
+    checker.envelope(checked)
     if not checker.faults:
         checker.faults += order_faults(checked, given)
     if checker.faults:
@@ -42,23 +40,21 @@ def check(recipe: Recipe, registry: Registry, given: Given | None = None) -> Che
     return checked
 
 
-def _model_path(recipe: Recipe) -> Path:
-    return ("student",) if recipe.student else ("model",)
-
-
 @dataclass
 class _Checker:
     recipe: Recipe
     registry: Registry
+    given: Given
     faults: list[Fault] = field(default_factory=list)
 
     def fault(self, message: str, path: Path, hint: str | None = None, of: str = "value") -> None:
         self.faults.append(Fault(message, self.recipe.place(path, of), hint))  # type: ignore[arg-type]
 
-    def envelope(self, checked: Checked, given: Given) -> None:
+    def envelope(self, checked: Checked) -> None:
         """What concerns the recipe as a whole."""
         self.faults += requirement_faults(self.recipe, self.registry)
-        if checked.model is None and not given.model and not given.later:
+        absent = self.recipe.model is None and self.recipe.student is None
+        if absent and not self.given.model and not self.given.later:
             self.fault(
                 "the recipe has no [model], and none was handed in",
                 (),
@@ -71,15 +67,25 @@ class _Checker:
                 "keep one of them: [student] is [model] in a recipe with a [teacher]",
                 "header",
             )
-        for step in checked.evaluations:
-            if step.spec.kind is not Kind.EVALUATOR:
-                self.fault(f"{step.spec.name!r} is no evaluator but a {step.spec.kind}", step.path)
 
     def steps(self, tables: Sequence[PassTable], path: Path) -> Iterator[Step]:
         for index, table in enumerate(tables):
             step = self.step(table, (*path, index))
             if step is not None:
                 yield step
+
+    def evaluations(self, tables: Sequence[UseTable]) -> Iterator[Step]:
+        """What measures the model after every step."""
+        for index, table in enumerate(tables):
+            path: Path = ("evaluate", index)
+            spec = self.named(table.use, self.registry.passes, path, "pass")
+            if spec is None:
+                continue
+            if spec.kind is not Kind.EVALUATOR:
+                self.fault(f"{spec.name!r} is no evaluator but a {spec.kind}", (*path, "use"))
+            config = self.options(spec.config, table.options, path)
+            if config is not None:
+                yield Step(table.use, spec, config, path)
 
     def step(self, table: PassTable, path: Path) -> Step | None:
         """One pass with its participants, or `None` when it has a fault."""
@@ -99,7 +105,7 @@ class _Checker:
                 (*path, "with", 0),
                 of="header",
             )
-        config = self.options(spec.config, table.options, path)
+        config = self.options(spec.config, table.options, path, PassTable.key_names())
         if config is None:
             return None
         inside = tuple(one for one in participants if one is not None)
@@ -122,16 +128,31 @@ class _Checker:
             schedule = Schedule()
         return Step(table.id, spec, config, path, table.allow_noop, schedule=schedule)
 
-    def source(
-        self, table: SourceTable | None, path: Path, known: Mapping[str, SourceSpec]
-    ) -> SourceUse | None:
-        if table is None:
+    def model(self, recipe: Recipe) -> SourceUse | None:
+        """The network that the passes work on."""
+        if recipe.student is not None:
+            return self.network(recipe.student, ("student",))
+        return self.source(recipe.model, ("model",), self.registry.model_sources)
+
+    def network(self, table: NetworkTable | None, path: Path) -> SourceUse | None:
+        """A teacher or a student: from a source, or from a recipe that is checked with this one."""
+        if table is None or table.recipe is None:
+            return self.source(table, path, self.registry.model_sources)
+        try:
+            return SourceUse(path, recipe=check(table.recipe, self.registry, self.given.without_model()))
+        except RecipeError as error:
+            self.faults += error.faults
             return None
-        if table.use is None:
-            return SourceUse(table, None, None, path)
+
+    def source(
+        self, table: UseTable | NetworkTable | None, path: Path, known: Mapping[str, SourceSpec]
+    ) -> SourceUse | None:
+        """The resolved source of a table, or `None` without one or with a fault."""
+        if table is None or table.use is None:
+            return None
         spec = self.named(table.use, known, path, "source")
         config = None if spec is None else self.options(spec.config, table.options, path)
-        return SourceUse(table, spec, config, path)
+        return None if spec is None or config is None else SourceUse(path, spec, config, table.options)
 
     def named(self, name: str, known: Mapping[str, Any], path: Path, what: str) -> Any:
         """The spec of that name, or `None` and a fault."""
@@ -145,10 +166,12 @@ class _Checker:
             self.fault(f"there is no {what} {name!r}", (*path, "use"), hint)
         return found
 
-    def options(self, model: type[Any], options: object, path: Path) -> Any:
+    def options(
+        self, model: type[Any], options: Mapping[str, Any], path: Path, known: Sequence[str] = ()
+    ) -> Any:
         """The validated options, or `None` and faults at their places."""
         try:
-            return model.model_validate(options)
-        except ValidationError as error:
-            self.faults += faults_of(error, self.recipe.place, path, model)
+            return validate(model, options, place=self.recipe.place, prefix=path, known=known)
+        except RecipeError as error:
+            self.faults += error.faults
             return None

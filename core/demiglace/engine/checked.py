@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 from demiglace.passes import Config, Contract, Kind, PassSpec, SourceSpec
 from demiglace.passes.schedule import Schedule
 from demiglace.plugins import Registry
-from demiglace.recipe import Recipe, SourceTable
+from demiglace.recipe import Recipe
 
 Path: TypeAlias = tuple[str | int, ...]
 """Where a value stands in a recipe: keys and indices from the top."""
@@ -39,12 +39,15 @@ class Step:
 
 @dataclass(frozen=True)
 class SourceUse:
-    """A source that the recipe names, resolved: a plugin's source, or another recipe to run first."""
+    """Where a network or the data comes from, resolved: a plugin's source, or another recipe to run first."""
 
-    table: SourceTable
-    spec: SourceSpec | None
-    config: Config | None
+    #: Where its table stands in the recipe.
     path: Path
+    spec: SourceSpec | None = None
+    config: Config | None = None
+    #: The options as the recipe has them, from which an artifact builds the structure again.
+    options: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Checked | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,10 @@ class Given:
     splits: frozenset[str] | None = None
     #: Whether checking is all that happens: then a recipe without `[model]` is not at fault.
     later: bool = False
+
+    def without_model(self) -> Given:
+        """The same for a recipe inside the recipe: it brings its own model."""
+        return replace(self, model=False)
 
 
 @dataclass(frozen=True)

@@ -44,13 +44,40 @@ class Verdict:
         return f"gate {verdict}: {self.metric} {self.asked}: {self.value:.6g}{against}{sure}"
 
 
+def holds(gate: Gate, value: float, before: float | None) -> bool:
+    """Whether a value keeps every bound of a gate; `before` is the value at `against`."""
+    kept = [gate.min is None or value >= gate.min, gate.max is None or value <= gate.max]
+    if before is not None:
+        kept += [
+            gate.max_drop is None or before - value <= gate.max_drop,
+            gate.max_rise is None or value - before <= gate.max_rise,
+            gate.min_ratio is None or value >= gate.min_ratio * before,
+            gate.max_ratio is None or value <= gate.max_ratio * before,
+        ]
+    return all(kept)
+
+
+def gate_words(gate: Gate) -> str:
+    """A gate's bounds as a phrase."""
+    bounds = {
+        "at least {:g}": gate.min,
+        "at most {:g}": gate.max,
+        "at most {:g} below {against!r}": gate.max_drop,
+        "at most {:g} above {against!r}": gate.max_rise,
+        "at least {:g} times that of {against!r}": gate.min_ratio,
+        "at most {:g} times that of {against!r}": gate.max_ratio,
+    }
+    said = [text.format(bound, against=gate.against) for text, bound in bounds.items() if bound is not None]
+    return " and ".join(said)
+
+
 def judge(name: str, gate: Gate, final: Metric, reference: Metric | None) -> Verdict:
     """One gate's verdict: the point estimates decide, the interval says how sure that is."""
     before = None if reference is None else reference.value
-    passed = gate.holds(final.value, before)
+    passed = holds(gate, final.value, before)
     interval = _interval(final, reference)
     decided = interval is None or _settled(gate, interval, before, passed)
-    return Verdict(name, gate.words(), final.value, before, passed, decided, interval)
+    return Verdict(name, gate_words(gate), final.value, before, passed, decided, interval)
 
 
 def _interval(final: Metric, reference: Metric | None) -> tuple[float, float] | None:
@@ -68,7 +95,7 @@ def _interval(final: Metric, reference: Metric | None) -> tuple[float, float] | 
 
 def _settled(gate: Gate, interval: tuple[float, float], before: float | None, passed: bool) -> bool:
     """Whether both ends of the interval give the same answer as the point."""
-    return all(gate.holds(end, before) is passed for end in interval)
+    return all(holds(gate, end, before) is passed for end in interval)
 
 
 def _is_binary(values: Tensor) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from demiglace.engine.checked import Checked, Given, Step
 from demiglace.errors import Fault
 from demiglace.passes import contract as facts
-from demiglace.recipe import nearest_hint
+from demiglace.recipe import ORIGINAL, did_you_mean
 
 MODEL_FACTS = frozenset({facts.WEIGHTS_FLOAT, facts.MODEL_TRAINABLE})
 """What holds of a model that comes from a source or from a caller."""
@@ -85,9 +85,9 @@ def _missing_hint(checked: Checked, need: str) -> str:
         return "add a [teacher] table"
     if need == facts.LABELS or need.startswith("data."):
         what = "labels" if need == facts.LABELS else f"a {need.removeprefix('data.')} split"
-        if checked.data is None:
+        if checked.data is None or checked.data.spec is None:
             return f"add a [data] table whose source has {what}"
-        return f"the data source {checked.data.table.use!r} has no {what} with these options"
+        return f"the data source {checked.data.spec.name!r} has no {what} with these options"
     givers = [name for name, spec in checked.registry.passes.items() if need in _default_gives(spec.config)]
     return f"passes that give it: {', '.join(givers)}" if givers else "no installed pass gives it"
 
@@ -142,14 +142,11 @@ def _gate_faults(checked: Checked) -> list[Fault]:
     for name, gate in checked.recipe.gate.items():
         if name not in known:
             place = checked.recipe.place(("gate", name), "key")
-            hint = (
-                nearest_hint(name, known)
-                + "; accuracy and its like need an evaluator in `evaluate` or among the passes"
-            )
+            hint = f"{did_you_mean(name, known)}; accuracy and its like need an evaluator in `evaluate`"
             found.append(Fault(f"nothing in this recipe measures {name!r}", place, hint))
-        if gate.against is not None and gate.against not in ids:
+        if gate.against is not None and gate.against not in {*ids, ORIGINAL}:
             place = checked.recipe.place(("gate", name, "against"))
             found.append(
-                Fault(f"no step has the id {gate.against!r}", place, nearest_hint(gate.against, ids))
+                Fault(f"no step has the id {gate.against!r}", place, did_you_mean(gate.against, ids))
             )
     return found

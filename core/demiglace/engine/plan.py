@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from demiglace.engine.check import check
 from demiglace.engine.checked import Checked, Given, SourceUse, Step
+from demiglace.engine.gates import gate_words
 from demiglace.errors import Fault, RecipeError
 from demiglace.graph import ModelGraph
 from demiglace.passes import ModelSource, Targeted
-from demiglace.recipe import nearest_hint
+from demiglace.recipe import did_you_mean
 from demiglace.recipe.selectors import unmatched
 
 if TYPE_CHECKING:
     from torch import nn
 
     from demiglace.plugins import Registry
-    from demiglace.recipe import Gate, Recipe
+    from demiglace.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Plan:
             "parameters": self.parameters,
             "steps": [_step_json(step) for step in checked.steps],
             "evaluate": [step.spec.name for step in checked.evaluations],
-            "gates": [gate_words(name, gate) for name, gate in checked.recipe.gate.items()],
+            "gates": [f"{name} {gate_words(gate)}" for name, gate in checked.recipe.gate.items()],
         }
 
 
@@ -109,7 +110,7 @@ def _selector_faults(checked: Checked, step: Step, graph: ModelGraph) -> Iterato
             names = known or {one.name for one in candidates}
             wanted = selector.partition(":")[2] if known else selector
             message = f"step {step.id!r}: {option} {selector!r} matches no layer and no parameter"
-            yield Fault(message, place, nearest_hint(wanted, names))
+            yield Fault(message, place, did_you_mean(wanted, names))
 
 
 def _lines(plan: Plan) -> Iterator[str]:
@@ -130,7 +131,7 @@ def _lines(plan: Plan) -> Iterator[str]:
     if checked.evaluations:
         yield f"  after every step: {', '.join(step.spec.name for step in checked.evaluations)}"
     for name, gate in checked.recipe.gate.items():
-        yield f"  gate: {gate_words(name, gate)}"
+        yield f"  gate: {name} {gate_words(gate)}"
 
 
 def _all_steps(steps: Iterable[Step]) -> Iterator[Step]:
@@ -142,14 +143,9 @@ def _all_steps(steps: Iterable[Step]) -> Iterator[Step]:
 def _source_words(use: SourceUse | None) -> str:
     if use is None:
         return "handed in by the caller"
-    if use.config is None:
-        return f"the result of recipe {use.table.recipe}"
-    return f"{use.table.use}: {use.config.words()}"
-
-
-def gate_words(name: str, gate: Gate) -> str:
-    """A gate as a phrase."""
-    return f"{name} {gate.words()}"
+    if use.spec is None or use.config is None:
+        return f"the result of recipe {use.recipe.recipe.name if use.recipe else ''}"
+    return f"{use.spec.name}: {use.config.words()}"
 
 
 def _step_json(step: Step) -> dict[str, Any]:

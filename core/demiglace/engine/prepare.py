@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from demiglace.artifact import CallerOrigin, SourceOrigin
 from demiglace.data import Batch, Data, as_batch, open_data
 from demiglace.engine.environment import derive_seed
 from demiglace.errors import UsageError
-from demiglace.graph import CallerOrigin, Example, ModelGraph, SourceOrigin, adopt_masks
+from demiglace.graph import Example, ModelGraph, adopt_masks
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +43,19 @@ def device_of(recipe: Recipe) -> torch.device:
     return device
 
 
+def dtype_of(recipe: Recipe) -> torch.dtype | None:
+    """The floating-point type that the recipe asks for."""
+    import torch
+
+    dtypes = {
+        "float64": torch.float64,
+        "float32": torch.float32,
+        "bfloat16": torch.bfloat16,
+        "float16": torch.float16,
+    }
+    return None if recipe.run.dtype is None else dtypes[recipe.run.dtype]
+
+
 def open_model(source: ModelSource[Any], use: SourceUse, recipe: Recipe, role: str) -> ModelGraph:
     """The model of a source with its weights, drawn under the recipe's seed."""
     import torch
@@ -49,16 +63,15 @@ def open_model(source: ModelSource[Any], use: SourceUse, recipe: Recipe, role: s
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(recipe.seed, role))
         graph = source.open()
-    if graph.origin is None and use.table.use is not None:
-        graph.origin = SourceOrigin(use.table.use, use.table.options)
+    if graph.origin is None and use.spec is not None:
+        graph.origin = SourceOrigin(use.spec.name, use.options)
     return graph
 
 
 def adopt(module: nn.Module) -> ModelGraph:
     """A caller's own module, worked on in place; masks of `torch.nn.utils.prune` are taken over."""
-    graph = ModelGraph(module, origin=CallerOrigin(f"{type(module).__module__}.{type(module).__qualname__}"))
-    adopt_masks(graph)
-    return graph
+    masks = adopt_masks(module)
+    return ModelGraph(module, masks=masks, origin=CallerOrigin.of(module))
 
 
 def open_dataset(use: SourceUse | None, registry: Registry, recipe: Recipe) -> Data | None:
@@ -73,8 +86,10 @@ def open_dataset(use: SourceUse | None, registry: Registry, recipe: Recipe) -> D
     )
 
 
-def example_of(handed: object, data: Data | None, source: ModelSource[Any] | None) -> Example | None:
-    """The caller's example inputs, else the data's first two examples, else zeros of the source's shape."""
+def example_of(
+    handed: object, data: Data | None, source: ModelSource[Any] | None, batch: int
+) -> Example | None:
+    """The caller's inputs, else the data's first `batch` examples, else zeros of the source's shape."""
     import torch
 
     if handed is not None:
@@ -82,10 +97,10 @@ def example_of(handed: object, data: Data | None, source: ModelSource[Any] | Non
         return Example(handed) if isinstance(handed, tuple) else _example(as_batch(handed))
     if data is not None and data.splits:
         name = next(name for name in ("train", *data.splits) if name in data.splits)
-        batch = next(iter(data.split(name).batches(2)), None)
-        return None if batch is None else _example(batch)
+        first = next(iter(data.split(name).batches(batch)), None)
+        return None if first is None else _example(first)
     shape = None if source is None else source.example_shape()
-    return None if shape is None else Example((torch.zeros(2, *shape),))
+    return None if shape is None else Example((torch.zeros(batch, *shape),))
 
 
 def _example(batch: Batch) -> Example:

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demiglace.artifact import save
+from demiglace.artifact import GraphOrigin, save
 from demiglace.data import Data
-from demiglace.engine.checked import Given
+from demiglace.data.cast import cast
 from demiglace.engine.environment import environment
 from demiglace.engine.events import Listener
 from demiglace.engine.folder import RunFolder
 from demiglace.engine.gates import judge_all
-from demiglace.engine.plan import Plan, model_source, plan
-from demiglace.engine.prepare import adopt, check_fit, device_of, example_of, open_dataset, open_model
+from demiglace.engine.plan import Plan, model_source
+from demiglace.engine.prepare import (
+    adopt,
+    check_fit,
+    device_of,
+    dtype_of,
+    example_of,
+    open_dataset,
+    open_model,
+)
 from demiglace.engine.record import RunRecord
 from demiglace.engine.result import Result
 from demiglace.engine.step import Workshop, evaluate, run_step
 from demiglace.errors import Interrupted, UsageError
 from demiglace.passes import Metric
-from demiglace.recipe import load_recipe
+from demiglace.recipe import ORIGINAL
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,21 +40,17 @@ if TYPE_CHECKING:
     from demiglace.graph import ModelGraph
 
 
-def _never() -> None:
-    """Nobody interrupts."""
-
-
 @dataclass
 class Execution:
     """One execution of a plan."""
 
     plan: Plan
+    listener: Listener
+    check_interrupt: Callable[[], None]
     model: nn.Module | None = None
     data: Data | None = None
     example_inputs: object = None
     out: Path | None = None
-    listener: Listener = field(default_factory=Listener)
-    check_interrupt: Callable[[], None] = _never
 
     def run(self) -> Result:
         """Run every step, judge the gates, save the model.
@@ -83,7 +87,8 @@ class Execution:
         record.environment = environment()
         record.data = _data_json(shop.data)
         record.original = shop.footprint
-        at: dict[str, Mapping[str, Metric]] = {}
+        self._measure_original(shop)
+        at: dict[str, Mapping[str, Metric]] = {ORIGINAL: shop.metrics | _footprint_metrics(shop)}
         for number, step in enumerate(self.plan.checked.steps, 1):
             self.check_interrupt()
             self._run_step(shop, step, number, record, folder)
@@ -100,13 +105,19 @@ class Execution:
     ) -> None:
         self.listener.step_started(step.id, number, len(self.plan.checked.steps))
         done = run_step(shop, step, number)
-        evaluate(shop, self._evaluators_after(step), done)
-        shop.metrics = dict(done.metrics)
+        done.metrics = shop.metrics = evaluate(shop, self._evaluators_after(step), done.metrics)
         record.steps.append(done)
         if folder is not None:
             folder.step_finished(step.id, done)
             folder.write(record)
         self.listener.step_finished(step.id, done)
+
+    def _measure_original(self, shop: Workshop) -> None:
+        """The metrics before the first pass, where the recipe evaluates or a gate compares with them."""
+        checked = self.plan.checked
+        needed = {name for name, gate in checked.recipe.gate.items() if gate.against == ORIGINAL}
+        wanted = [one for one in checked.evaluators() if needed & set(one.config.metrics())]
+        shop.metrics = evaluate(shop, [*checked.evaluations, *wanted], {})
 
     def _evaluators_after(self, step: Step) -> list[Step]:
         """Those of `evaluate`, and those that a gate needs at this step."""
@@ -121,9 +132,15 @@ class Execution:
         device = device_of(checked.recipe)
         model = self._model(checked.model, "model")
         data = self.data or open_dataset(checked.data, checked.registry, checked.recipe)
-        model.example = example_of(self.example_inputs, data, model_source(checked, checked.model))
+        dtype = dtype_of(checked.recipe)
+        if data is not None and dtype is not None:
+            data = cast(data, dtype)
+        source = model_source(checked, checked.model)
+        # Tracing wants a batch of two: a one is no sign of a free batch size.
+        model.example = example_of(self.example_inputs, data, source, batch=2)
+        model.to(device, dtype)
         check_fit(model)
-        model.to(device, checked.recipe.run.dtype)
+        model.module.eval()
         shop = Workshop(
             registry=checked.registry,
             model=model,
@@ -133,6 +150,7 @@ class Execution:
             listener=_Both(folder, self.listener) if folder else self.listener,
             check_interrupt=self.check_interrupt,
             folder=folder,
+            sample=example_of(self.example_inputs, data, source, batch=1),
             teacher=None if checked.teacher is None else lambda: self._teacher,
         )
         shop.survey()
@@ -160,15 +178,14 @@ class Execution:
 
     def _other_recipe(self, use: SourceUse, role: str) -> ModelGraph:
         """The model that another recipe makes, run first in a directory of its own."""
-        checked = self.plan.checked
-        recipe = load_recipe(checked.recipe.beside(str(use.table.recipe)), find=checked.registry.recipe)
-        given = None if self.data is None else Given(splits=frozenset(self.data.splits))
-        out = None if self.out is None else self.out / role
+        if use.recipe is None:
+            raise UsageError(
+                f"[{role}] names neither a source nor a recipe", hint="give it `use` or `recipe`"
+            )
         inner = Execution(
-            plan(recipe, checked.registry, given=given or Given()),
-            data=self.data,
-            example_inputs=self.example_inputs,
-            out=out,
+            Plan(use.recipe),
+            data=None if use.recipe.data is not None else self.data,
+            out=None if self.out is None else self.out / role,
             listener=self.listener,
             check_interrupt=self.check_interrupt,
         )
@@ -179,6 +196,7 @@ class Execution:
         save(
             shop.model,
             folder.model,
+            origin=shop.model.origin or GraphOrigin(),
             transform=() if shop.data is None else shop.data.transform,
             provenance={"recipe": record.recipe, "environment": record.environment},
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from demiglace.engine.environment import derive_seed
 from demiglace.engine.events import Listener
 from demiglace.engine.record import StepRecord
 from demiglace.errors import DemiglaceError, PassFailed
-from demiglace.graph import apply, verified
+from demiglace.graph import apply
 from demiglace.measure import Footprint, first_nonfinite, measure
 from demiglace.passes import Asked, Context, Kind, Metric, Participant
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from demiglace.data import Data
     from demiglace.engine.checked import Step
     from demiglace.engine.folder import RunFolder
-    from demiglace.graph import ModelGraph
+    from demiglace.graph import Example, ModelGraph
     from demiglace.plugins import Registry
 
 
@@ -43,6 +43,8 @@ class Workshop:
     #: The model's digest and figures as the last step left them.
     digest: str = ""
     footprint: Footprint | None = None
+    #: What MACs are counted on: one example where the engine chose it.
+    sample: Example | None = None
     metrics: dict[str, Metric] = field(default_factory=dict)
     #: What a step leaves for later ones beside the model, such as an optimizer's state.
     carry: dict[str, Any] = field(default_factory=dict)
@@ -50,13 +52,14 @@ class Workshop:
     def survey(self) -> None:
         """Measure the model as it is now."""
         self.digest = state_digest(self.model)
-        self.footprint = measure(self.model, self.model.example)
+        self.footprint = measure(self.model, self.sample)
 
-    def context(self, step: Step, record: StepRecord) -> Context:
-        """The surroundings of one step, reporting into its record."""
+    def context(self, step: Step, record: StepRecord | None = None) -> Context:
+        """The surroundings of one step, reporting into its record if it has one."""
 
         def warn(text: str) -> None:
-            record.warnings.append(text)
+            if record is not None:
+                record.warnings.append(text)
             self.listener.warning(step.id, text)
 
         return Context(
@@ -65,7 +68,7 @@ class Workshop:
             data=self.data,
             teacher=self.teacher,
             carry=self.carry,
-            left_alone=record.left_alone,
+            left_alone={} if record is None else record.left_alone,
             on_progress=lambda done, total, text: self.listener.progress(step.id, done, total, text),
             on_warning=warn,
             check_interrupt=self.check_interrupt,
@@ -140,18 +143,18 @@ def _edit(shop: Workshop, step: Step, context: Context, record: StepRecord) -> N
     edits = list(editor.edits(shop.model, context))
     record.edits = dict(Counter(type(edit).__name__ for edit in edits))
     transaction = apply(shop.model, edits)
-    record.verified = verified(transaction)
     transaction.commit()
 
 
 def _train(shop: Workshop, step: Step, context: Context, record: StepRecord) -> None:
     from demiglace.training import Scheduled
 
-    participants: list[Participant] = []
+    participants: list[Participant[Any]] = []
     for one in step.participants:
         implementation = shop.registry.implementation(one.spec)(one.config)
-        scheduled = one.schedule is not None
-        participants.append(Scheduled(implementation, one.schedule, one.id) if scheduled else implementation)
+        participants.append(
+            implementation if one.schedule is None else Scheduled(implementation, one.schedule, one.id)
+        )
     trainer = shop.registry.implementation(step.spec)(step.config)
     record.figures = dict(trainer.train(shop.model, context, participants))
 
@@ -223,18 +226,17 @@ def _figure(shop: Workshop, asked: Asked) -> float:
     footprint = shop.footprint
     if footprint is None:
         raise PassFailed("nothing was measured", step="")
-    if not asked.over:
-        return float(getattr(footprint, asked.figure) or 0)
-    layers = {layer.name: layer for layer in footprint.layers}
-    return float(sum(getattr(layers[name], asked.figure) for name in asked.over))
+    measured = footprint.over(asked.over) if asked.over else footprint
+    return float(getattr(measured, asked.figure) or 0)
 
 
-def evaluate(shop: Workshop, evaluators: Iterable[Step], record: StepRecord) -> None:
-    """Measure with further evaluators after a step, into the step's metrics."""
+def evaluate(shop: Workshop, evaluators: Iterable[Step], metrics: Mapping[str, Metric]) -> dict[str, Metric]:
+    """The metrics with those added that further evaluators give and that are not there yet."""
+    measured = dict(metrics)
     for evaluator in evaluators:
-        context = shop.context(evaluator, record)
-        missing = set(evaluator.config.metrics()) - set(record.metrics)
-        if evaluator.config.metrics() and not missing:
+        names = set(evaluator.config.metrics())
+        if names and names <= set(measured):
             continue
         implementation = shop.registry.implementation(evaluator.spec)(evaluator.config)
-        record.metrics |= implementation.measure(shop.model, context)
+        measured |= implementation.measure(shop.model, shop.context(evaluator))
+    return measured

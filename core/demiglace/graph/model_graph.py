@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from demiglace.graph.edits import StructuralEdit
-    from demiglace.graph.origin import Origin
+    from demiglace.graph.groups import Traced
+    from demiglace.artifact.origins import Origin
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,28 @@ class ModelGraph:
     edits: list[StructuralEdit] = field(default_factory=list)
     #: How the structure is built again; `None` until somebody knows.
     origin: Origin | None = None
+    _trace: tuple[nn.Module, tuple[StructuralEdit, ...], Traced] | None = field(
+        default=None, init=False, repr=False
+    )
+
+    @property
+    def traced(self) -> Traced:
+        """The exported graph with its groups: made on first use, and again after a structural edit.
+
+        Raises:
+            GraphError: when there is no example input, or the model cannot be exported.
+        """
+        from demiglace.graph.groups import trace
+
+        edits = tuple(self.edits)
+        if self._trace is not None:
+            module, before, traced = self._trace
+            same = len(before) == len(edits) and all(map(operator.is_, before, edits))
+            if module is self.module and same:
+                return traced
+        traced = trace(self)
+        self._trace = (self.module, edits, traced)
+        return traced
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
         """Move the module, its masks and its example; `dtype` applies to what is floating point."""

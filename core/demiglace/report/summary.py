@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from demiglace.engine import Result
     from demiglace.engine.record import StepRecord
+    from demiglace.engine.result import Result
     from demiglace.measure import Footprint
 
 SHOWN = ("accuracy", "loss")
@@ -37,13 +37,12 @@ def _table(result: Result) -> Table:
     from rich.table import Table
 
     metrics = [name for name in SHOWN if any(name in step.metrics for step in result.steps)][:1]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("step")
-    table.add_column("pass")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table.add_column("step", no_wrap=True)
     for name in [*metrics, "sparsity", "pruned layers", "parameters", "size", "MACs", "seconds"]:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for step in result.steps:
-        table.add_row(step.id, step.use, *_cells(step, metrics))
+        table.add_row(step.id, *_cells(step, metrics))
     return table
 
 
@@ -52,7 +51,7 @@ def _cells(step: StepRecord, metrics: list[str]) -> Iterator[str]:
         yield shown(step.metrics[name]) if name in step.metrics else "-"
     if step.after is not None:
         yield percentage(step.after.sparsity)
-        yield percentage(step.after.sparsity_of_pruned)
+        yield percentage(step.after.over(step.after.pruned).sparsity) if step.after.pruned else "-"
         yield counted(step.after.parameters)
         yield data_size(step.after.bytes)
         yield counted(step.after.macs)
@@ -60,21 +59,19 @@ def _cells(step: StepRecord, metrics: list[str]) -> Iterator[str]:
 
 
 def _totals(result: Result) -> Iterator[str]:
-    """Total before -> after."""
+    """Each total, before -> after."""
     before, after = result.record.original, result.steps[-1].after
     if before is None or after is None:
         return
-    yield f"total: {_total('parameters', before, after)}, {_nonzero(before, after)}, {_total('size', before, after)}"
+    yield f"parameters  {counted(before.parameters)} -> {counted(after.parameters)}"
+    yield f"not zero    {counted(_nonzero(before))} -> {counted(_nonzero(after))}"
+    yield f"size        {data_size(before.bytes)} -> {data_size(after.bytes)}"
+    if before.macs and after.macs:
+        yield f"MACs        {counted(before.macs)} -> {counted(after.macs)}"
 
 
-def _total(what: str, before: Footprint, after: Footprint) -> str:
-    if what == "size":
-        return f"{data_size(before.bytes)} -> {data_size(after.bytes)}"
-    return f"{counted(before.parameters)} -> {counted(after.parameters)} parameters"
-
-
-def _nonzero(before: Footprint, after: Footprint) -> str:
-    return f"{counted(before.parameters - before.zeros)} -> {counted(after.parameters - after.zeros)} not zero"
+def _nonzero(footprint: Footprint) -> int:
+    return footprint.parameters - footprint.zeros
 
 
 def _usage(result: Result) -> Iterator[str]:

@@ -1,0 +1,31 @@
+"""Processor time of whole commands, and ratios of pairs run in turn."""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+
+
+def cpu_seconds(command: Sequence[str]) -> float:
+    """User and system seconds of one run of a command, its children included."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (after.ru_utime - before.ru_utime) + (after.ru_stime - before.ru_stime)
+
+
+def paired(command: Sequence[str], other: Sequence[str], runs: int = 5) -> tuple[float, float, float]:
+    """Median seconds of both commands and the median of their ratio, run in turn after one warm-up each."""
+    cpu_seconds(command)
+    cpu_seconds(other)
+    pairs = [(cpu_seconds(command), cpu_seconds(other)) for _ in range(runs)]
+    ratio = statistics.median(one / two for one, two in pairs)
+    return statistics.median(one for one, _ in pairs), statistics.median(two for _, two in pairs), ratio
+
+
+def python(code: str) -> list[str]:
+    """The command that runs a line of Python in this interpreter."""
+    return [sys.executable, "-c", code]
