@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from demiglace.artifact.origins import Origin
     from demiglace.graph.edits import StructuralEdit
     from demiglace.graph.groups import Traced
-    from demiglace.artifact.origins import Origin
 
 
 @dataclass(frozen=True)

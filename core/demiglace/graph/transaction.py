@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from demiglace.errors import GraphError
-from demiglace.graph.edits import Cut, Edit, Mask, SetAttr, Unmask, Write
+from demiglace.graph.edits import Cut, Edit, Lower, Mask, SetAttr, Unmask, Write
 from demiglace.recipe.selectors import ROOT
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ class Transaction:
                 rows.masked_fill_(~kept, 0)
         self._masked.clear()
         self._undo.clear()
+
+    def remember(self, undo: Callable[[], object]) -> None:
+        """Have `rollback` call this too, before what was remembered earlier."""
+        self._undo.append(undo)
 
     def apply(self, edit: Edit) -> None:
         """Apply one edit and remember its inverse.
@@ -181,7 +185,16 @@ def _set_mask(transaction: Transaction, name: str, keep: Tensor) -> None:
     masks[name] = keep
 
 
-def _record(transaction: Transaction, edit: Cut | SetAttr) -> None:
+def _lower(transaction: Transaction, edit: Lower) -> None:
+    from demiglace.graph.plain import lower
+
+    model = transaction.model
+    before, model.module = model.module, lower(model)
+    transaction._undo.append(partial(setattr, model, "module", before))
+    _record(transaction, edit)
+
+
+def _record(transaction: Transaction, edit: Cut | SetAttr | Lower) -> None:
     transaction.model.edits.append(edit)
     transaction._undo.append(transaction.model.edits.pop)
 
@@ -189,6 +202,7 @@ def _record(transaction: Transaction, edit: Cut | SetAttr) -> None:
 _HANDLERS: dict[type, Callable[[Transaction, Any], None]] = {
     Cut: _cut,
     SetAttr: _set_attr,
+    Lower: _lower,
     Mask: _mask,
     Unmask: _unmask,
     Write: _write,

@@ -1,0 +1,273 @@
+"""Groups: the structures of a model that can be removed, and everything that goes with each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from demiglace.errors import GraphError
+from demiglace.graph.export import export
+from demiglace.graph.rules import RULES
+from demiglace.graph.trace import Choice, Slot, Tracer
+from demiglace.recipe.selectors import ROOT
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.export import ExportedProgram
+
+    from demiglace.graph.model_graph import ModelGraph
+
+PRODUCED, CONSUMED, TIED = "produced", "consumed", "tied"
+"""Rows of a weight that make a channel; columns that read it; vectors that follow it."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The indices of one dimension of a parameter or buffer that go with each unit of a group."""
+
+    tensor: str
+    dim: int
+    #: `PRODUCED`, `CONSUMED` or `TIED`.
+    role: str
+    #: Shape `[units, k]`: unit `u` takes the indices `index[u]`.
+    index: Tensor
+
+
+@dataclass(frozen=True)
+class Group:
+    """Units of one kind, each of which can be removed with all its slices."""
+
+    #: The layer that produces the units, or that holds the first tensor.
+    name: str
+    slices: tuple[Slice, ...]
+    #: Whether a unit is a head of attention.
+    heads: bool
+    #: Whether a norm takes its mean and variance over the units.
+    normalized: bool
+
+    @property
+    def units(self) -> int:
+        """How many units there are."""
+        return self.slices[0].index.shape[0]
+
+    def layers(self, role: str = PRODUCED) -> list[str]:
+        """The layers with a slice of that role, in the model's order."""
+        return list(dict.fromkeys(holder(one.tensor) for one in self.slices if one.role == role))
+
+    @property
+    def shape(self) -> tuple[tuple[str, int, int], ...]:
+        """What groups that may be compared with each other have in common: roles, dimensions, widths."""
+        return tuple(sorted((one.role, one.dim, one.index.shape[1]) for one in self.slices))
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A model's groups, and the labelled graphs that they come from."""
+
+    groups: tuple[Group, ...]
+    #: Why an axis (tensor, dimension) that makes channels is left alone, wholly or in part.
+    frozen: Mapping[tuple[str, int], str]
+    tracer: Tracer
+    program: ExportedProgram
+
+
+def holder(tensor: str) -> str:
+    """The module that holds a parameter or buffer; `.` for the root."""
+    return tensor.rpartition(".")[0] or ROOT
+
+
+def trace(model: ModelGraph) -> Traced:
+    """Export a model, label it, and find its groups.
+
+    Raises:
+        GraphError: when the model cannot be exported.
+    """
+    programs = [("eval", export(model.module, model.example))]
+    unread = _unread(programs[0][1], model.module)
+    if unread:
+        # Auxiliary heads run only while training, and read what the rest makes.
+        try:
+            programs.append(("train", export(model.module, model.example, training=True)))
+        except GraphError:
+            pass
+    tracer = _best(programs, _canonical(model.module))
+    return _traced(tracer, programs[0][1])
+
+
+def _unread(program: ExportedProgram, module: nn.Module) -> list[str]:
+    names = program.graph_signature.inputs_to_parameters
+    read = {names[node.name] for node in program.graph.nodes if node.name in names and node.users}
+    canonical = _canonical(module)
+    seen = {canonical[name] for name in read}
+    return [name for name, _ in module.named_parameters() if canonical[name] not in seen]
+
+
+def _canonical(module: nn.Module) -> dict[str, str]:
+    """The first name of each parameter and buffer, for each of its names."""
+    first: dict[int, str] = {}
+    names: dict[str, str] = {}
+    everything = [
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
+    ]
+    for name, tensor in everything:
+        names[name] = first.setdefault(id(tensor), name)
+    return names
+
+
+def _walked(
+    programs: Iterable[tuple[str, ExportedProgram]],
+    canonical: Mapping[str, str],
+    choices: Mapping[Choice, int],
+) -> Tracer:
+    tracer = Tracer(RULES, canonical, choices)
+    for mode, program in programs:
+        tracer.walk(program, mode)
+    return tracer
+
+
+def _best(programs: Sequence[tuple[str, ExportedProgram]], canonical: Mapping[str, str]) -> Tracer:
+    """Trace until no other choice of axes, where views split them, would leave more to be cut."""
+    tracer = _walked(programs, canonical, {})
+    choices = _head_choices(tracer)
+    if choices:
+        tracer = _walked(programs, canonical, choices)
+    tried = {(choice, split.kept) for choice, split in tracer.splits.items()}
+    while True:
+        other = _alternatives(tracer, tried)
+        if not other:
+            return tracer
+        candidate = _walked(programs, canonical, {**choices, **other})
+        if _free(candidate) > _free(tracer):
+            tracer, choices = candidate, {**choices, **other}
+        tried |= set(other.items())
+
+
+def _head_choices(tracer: Tracer) -> dict[Choice, int]:
+    """Splits in which one axis indexes the heads of attention: whole heads are what is cut."""
+    if not tracer.heads:
+        return {}
+    heads = tracer.labels.find(torch.cat(tracer.heads)).unique()
+    return {
+        choice: out
+        for choice, split in tracer.splits.items()
+        for out, labels in split.others.items()
+        if bool(torch.isin(tracer.labels.find(labels), heads).any())
+    }
+
+
+def _alternatives(tracer: Tracer, tried: set[tuple[Choice, int]]) -> dict[Choice, int]:
+    """For each split whose kept axis came out frozen, the finest axis that was not tried yet."""
+    frozen = _frozen_mask(tracer)
+    found: dict[Choice, int] = {}
+    for choice, split in tracer.splits.items():
+        if not bool(frozen[tracer.labels.find(split.labels)].all()):
+            continue
+        left = [out for out in split.others if (choice, out) not in tried]
+        if left:
+            found[choice] = max(left)
+    return found
+
+
+def _frozen_mask(tracer: Tracer) -> Tensor:
+    """For each label that is a root, whether its class is frozen."""
+    mask = torch.zeros(len(tracer.labels), dtype=torch.bool)
+    mask[list(tracer.labels.reasons())] = True
+    return mask
+
+
+def _slots(tracer: Tracer) -> list[Slot]:
+    return [slot for slots in tracer.slots.values() for slot in slots if len(slot.labels) > 1]
+
+
+def _free(tracer: Tracer) -> int:
+    frozen = _frozen_mask(tracer)
+    return sum(int((~frozen[tracer.labels.find(slot.labels)]).sum()) for slot in _slots(tracer))
+
+
+def _traced(tracer: Tracer, program: ExportedProgram) -> Traced:
+    slots = _slots(tracer)
+    roots = [tracer.labels.find(slot.labels) for slot in slots]
+    roles = _roles(tracer, slots)
+    reasons = tracer.labels.reasons()
+    members = _members(tracer, roots)
+    heads = _roots_of(tracer, tracer.heads)
+    normalized = _roots_of(tracer, tracer.normalized)
+    slices: dict[int, list[Slice]] = {}
+    first: dict[int, Tensor] = {}
+    for slot, root, role in zip(slots, roots, roles, strict=True):
+        for number in members[root].unique().tolist():
+            if number < 0:
+                continue
+            places = (members[root] == number).nonzero()[:, 0]
+            order = torch.argsort(root[places], stable=True)
+            units = root[places].unique()
+            first.setdefault(number, units)
+            index = places[order].view(len(units), -1)
+            slices.setdefault(number, []).append(Slice(slot.tensor, slot.dim, role, index))
+    groups = tuple(
+        Group(
+            _name(found),
+            tuple(found),
+            bool(torch.isin(first[number], heads).any()),
+            bool(torch.isin(first[number], normalized).any()),
+        )
+        for number, found in slices.items()
+        if len(first[number]) > 1
+    )
+    return Traced(groups, _reasons(slots, roots, roles, reasons, members), tracer, program)
+
+
+def _roots_of(tracer: Tracer, axes: Sequence[Tensor]) -> Tensor:
+    return tracer.labels.find(torch.cat(list(axes))).unique() if axes else torch.zeros(0, dtype=torch.long)
+
+
+def _members(tracer: Tracer, roots: Sequence[Tensor]) -> Tensor:
+    """For each root, the number of its group, or -1: units that touch the same axes alike are a group."""
+    generator = torch.Generator().manual_seed(0)
+    signature = torch.zeros(len(tracer.labels), dtype=torch.long)
+    for root in roots:
+        # The sum of one random number per index is a fingerprint of which axes, and how often.
+        mark = torch.randint(1, 2**62, (1,), generator=generator)
+        signature.scatter_add_(0, root, mark.expand(len(root)))
+    frozen = _frozen_mask(tracer)
+    distinct, number = signature.unique(return_inverse=True)
+    number[frozen | (signature == 0)] = -1
+    return number
+
+
+def _roles(tracer: Tracer, slots: Sequence[Slot]) -> list[str]:
+    names = (TIED, CONSUMED, PRODUCED)
+    role = torch.zeros(len(tracer.labels), dtype=torch.long)
+    for axis, name in tracer.roles:
+        role[axis] = torch.maximum(role[axis], torch.tensor(names.index(name)))
+    return [names[int(role[slot.labels].max())] for slot in slots]
+
+
+def _name(slices: Sequence[Slice]) -> str:
+    produced = [one for one in slices if one.role == PRODUCED]
+    return holder((produced or slices)[0].tensor)
+
+
+def _reasons(
+    slots: Sequence[Slot],
+    roots: Sequence[Tensor],
+    roles: Sequence[str],
+    reasons: Mapping[int, str],
+    members: Tensor,
+) -> dict[tuple[str, int], str]:
+    found: dict[tuple[str, int], str] = {}
+    for slot, root, role in zip(slots, roots, roles, strict=True):
+        if role != PRODUCED:
+            continue
+        stuck = root[members[root] < 0]
+        if len(stuck):
+            part = "" if len(stuck) == len(root) else f"{len(stuck)} of {len(root)}: "
+            found[slot.tensor, slot.dim] = part + reasons.get(int(stuck[0]), "nothing reads it")
+        elif len(root.unique()) == 1:
+            found[slot.tensor, slot.dim] = "all its indices are tied to each other"
+    return found

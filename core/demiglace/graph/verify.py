@@ -1,0 +1,225 @@
+"""Proof that a cut model computes what the original does with the removed structures set to zero."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils._pytree import tree_leaves, tree_map
+
+from demiglace.errors import VerificationError
+from demiglace.graph.eval_mode import eval_mode
+from demiglace.graph.export import batch_size, resized
+from demiglace.graph.model_graph import Example
+from demiglace.graph.neutral import NeutralNorms
+
+if TYPE_CHECKING:
+    from demiglace.graph.edits import Cut
+
+DOUBLE_UP_TO = 100_000_000
+"""Parameters up to which a model is compared in float64."""
+TOLERANCE = {torch.float64: 1e-7, torch.float32: 2e-3}
+"""The largest difference allowed, as a share of the largest output."""
+_SEED = 20_201
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was compared, and how well it agreed."""
+
+    #: `exact`; or `wiring`: equal with norms over cut axes made neutral in both models.
+    equality: str
+    #: `module`, the model's own forward; or `graph`, its plain-data graph.
+    form: str
+    #: Why the model is in graph form; empty for a module.
+    reason: str
+    dtype: str
+    #: The largest difference over all outputs, as a share of the largest output.
+    error: float
+    tolerance: float
+    batch_sizes: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """As in `run.json`."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The original's outputs with the removed structures at zero, and what produced them."""
+
+    #: Every parameter and buffer by name: vectors and constants disturbed, so that none hides an index.
+    tensors: Mapping[str, Tensor]
+    cuts: Mapping[tuple[str, int], Cut]
+    examples: Sequence[Example]
+    outputs: Sequence[list[Tensor]]
+    neutral: bool
+    dtype: torch.dtype
+
+    @classmethod
+    def of(
+        cls, module: nn.Module, example: Example, cuts: Mapping[tuple[str, int], Cut], *, neutral: bool
+    ) -> Reference:
+        """Run the original, before it is cut.
+
+        Raises:
+            VerificationError: when its outputs are not finite, or tell nothing.
+        """
+        count = sum(parameter.numel() for parameter in module.parameters())
+        dtypes = [torch.float64, torch.float32] if count <= DOUBLE_UP_TO else [torch.float32]
+        for dtype in dtypes:
+            tensors = _disturbed(module, dtype)
+            masked = _masked(tensors, cuts)
+            try:
+                examples, outputs = _run_all(module, masked, example, dtype, neutral)
+            except RuntimeError:
+                # A module may hold constants of its own in single precision.
+                if dtype is dtypes[-1]:
+                    raise
+                continue
+            _check_telling(outputs)
+            break
+        return cls(tensors, cuts, examples, outputs, neutral, dtype)
+
+    def compare(self, module: nn.Module) -> float:
+        """The largest difference of the cut module's outputs, as a share of the largest output.
+
+        Raises:
+            VerificationError: when it is over the tolerance, or outputs have other shapes.
+        """
+        held = dict([*module.named_parameters(), *module.named_buffers()])
+        tensors = {name: _cut(name, self.tensors[name], self.cuts) for name in held if name in self.tensors}
+        for name, tensor in tensors.items():
+            if tensor.shape != held[name].shape:
+                raise VerificationError(f"{name!r} has shape {list(held[name].shape)} after the cut")
+        worst = 0.0
+        for example, expected in zip(self.examples, self.outputs, strict=True):
+            worst = max(worst, _difference(expected, _run(module, tensors, example, self.neutral)))
+        if not worst <= TOLERANCE[self.dtype]:
+            raise VerificationError(
+                f"the cut model differs from the original with the removed structures at zero by {worst:.1e} "
+                f"of the largest output, over the tolerance of {TOLERANCE[self.dtype]:.0e}"
+            )
+        return worst
+
+
+def _run_all(
+    module: nn.Module, tensors: Mapping[str, Tensor], example: Example, dtype: torch.dtype, neutral: bool
+) -> tuple[list[Example], list[list[Tensor]]]:
+    """Outputs at two batch sizes, or at the example's alone where the model allows no other."""
+    given = batch_size(example)
+    sizes = [min(given, 2), min(given, 2) + 1] if given else [0]
+    examples, outputs = [], []
+    for size in sizes:
+        one = _prepared(resized(example, size), dtype)
+        try:
+            outputs.append(_run(module, tensors, one, neutral))
+        except Exception:
+            if size == given:
+                raise
+            continue
+        examples.append(one)
+    if not examples:
+        examples = [_prepared(example, dtype)]
+        outputs = [_run(module, tensors, examples[0], neutral)]
+    return examples, outputs
+
+
+def _run(module: nn.Module, tensors: Mapping[str, Tensor], example: Example, neutral: bool) -> list[Tensor]:
+    with eval_mode(module), torch.no_grad(), NeutralNorms() if neutral else nullcontext():
+        result = functional_call(module, dict(tensors), example.args, dict(example.kwargs))
+    return [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+
+
+def _prepared(example: Example, dtype: torch.dtype) -> Example:
+    generator = torch.Generator().manual_seed(_SEED)
+
+    def convert(value: Any) -> Any:
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            return value
+        noise = torch.rand(value.shape, generator=generator, dtype=dtype).to(value.device)
+        return value.to(dtype) * (1 + noise / 10) + noise / 10
+
+    return Example(tree_map(convert, example.args), tree_map(convert, dict(example.kwargs)))
+
+
+def _disturbed(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(_SEED)
+    parameters = {name: tensor.data for name, tensor in module.named_parameters()}
+    tensors = {**parameters, **dict(module.named_buffers())}
+    return {
+        name: _disturb(tensor, dtype, generator, positive=name not in parameters)
+        if tensor.is_floating_point()
+        else tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def _disturb(tensor: Tensor, dtype: torch.dtype, generator: torch.Generator, *, positive: bool) -> Tensor:
+    """Values that no index shares with another: fresh norms are all ones, fresh biases all zeros."""
+    if tensor.dim() > 1 and not bool((tensor == tensor.reshape(-1)[0]).all()):
+        return tensor.to(dtype)
+    noise = torch.rand(tensor.shape, generator=generator, dtype=dtype).to(tensor.device)
+    scaled = tensor.to(dtype) * (1 + noise / 5)
+    # A variance stays positive: only what is not all above zero is shifted too, and layer scales near zero.
+    small = tensor.numel() > 0 and float(tensor.abs().max()) < 0.1
+    return scaled + (noise - 0.3) / 5 if small or not positive else scaled
+
+
+def _removed(size: int, kept: Sequence[int]) -> Tensor:
+    gone = torch.ones(size, dtype=torch.bool)
+    gone[list(kept)] = False
+    return gone.nonzero()[:, 0]
+
+
+def _masked(tensors: Mapping[str, Tensor], cuts: Mapping[tuple[str, int], Cut]) -> dict[str, Tensor]:
+    masked = dict(tensors)
+    for (name, dim), cut in cuts.items():
+        tensor = masked[name]
+        if tensor.is_floating_point():
+            gone = _removed(tensor.shape[dim], cut.kept).to(tensor.device)
+            masked[name] = tensor.index_fill(dim, gone, 0.0)
+    return masked
+
+
+def _cut(name: str, tensor: Tensor, cuts: Mapping[tuple[str, int], Cut]) -> Tensor:
+    for dim in range(tensor.dim()):
+        if (name, dim) in cuts:
+            kept = torch.tensor(cuts[name, dim].kept, device=tensor.device)
+            tensor = tensor.index_select(dim, kept)
+    return tensor
+
+
+def _difference(expected: Sequence[Tensor], found: Sequence[Tensor]) -> float:
+    if [one.shape for one in expected] != [one.shape for one in found]:
+        raise VerificationError(
+            f"the cut model's outputs have shapes {[list(one.shape) for one in found]}, "
+            f"not {[list(one.shape) for one in expected]}"
+        )
+    worst = 0.0
+    for one, other in zip(expected, found, strict=True):
+        if one.numel() == 0:
+            continue
+        largest = float(one.abs().max()) or 1.0
+        gap = float((one.to(torch.float64) - other.to(torch.float64)).abs().max()) / largest
+        worst = max(worst, gap) if gap == gap else float("inf")
+    return worst
+
+
+def _check_telling(outputs: Sequence[Sequence[Tensor]]) -> None:
+    floats = [one for some in outputs for one in some if one.is_floating_point()]
+    if not all(bool(one.isfinite().all()) for one in floats):
+        raise VerificationError(
+            "the model's outputs are not finite, so that a cut cannot be verified",
+            hint="look for NaN or infinity in the weights or the example input",
+        )
+    if floats and all(one.numel() == 0 or bool((one == 0).all()) for one in floats):
+        raise VerificationError("the model's outputs are all zero, so that a cut cannot be verified")
+
+
+Attempt = Callable[[], nn.Module]
