@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from demiglace_sources.mnist5k import Mnist5kConfig, Mnist5kSource
 from torch import nn
 
 from demiglace.data import Data, TensorSplit
 from demiglace.graph import ModelGraph
 from demiglace.passes import Context
+from demiglace_sources.mnist5k import Mnist5kConfig, Mnist5kSource
 
 
 @pytest.fixture(scope="session")

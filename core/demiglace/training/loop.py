@@ -288,5 +288,5 @@ class TrainingLoop:
 
 def _culprit(terms: Mapping[str, Tensor]) -> str:
     """The terms of a loss that are not finite."""
-    spoilt = [f"loss term {name!r} is {float(term)}" for name, term in terms.items() if not term.isfinite()]
+    spoilt = [f"loss term {name!r} is {term.item()}" for name, term in terms.items() if not term.isfinite()]
     return ", ".join(spoilt) or "the sum of the loss terms is infinite"
