@@ -40,6 +40,9 @@ class FakeConfig(Config):
     seed: Annotated[int, Field(ge=0)] = 0
     """The same seed gives the same data, whatever the seed of the recipe."""
 
+    def words(self) -> str:
+        return f"random {self.dtype} of shape {self.shape}, {self.train} training examples"
+
     @model_validator(mode="after")
     def _fits_its_type(self) -> FakeConfig:
         if self.dtype == "uint8" and self.high > 256:

@@ -32,6 +32,9 @@ class FolderConfig(SplitShares):
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that decode images; 0 decodes in the process of the run."""
 
+    def words(self) -> str:
+        return f"images in {self.path}"
+
 
 class FolderSource(DataSource[FolderConfig]):
     """Images uint8 `[c, h, w]` as stored, grey ones with one channel; labels index the sorted class names.

@@ -22,6 +22,9 @@ class LenetConfig(Config):
     num_classes: Annotated[int, Field(ge=1)] = 10
     """Features of the output."""
 
+    def words(self) -> str:
+        return f"{self.variant}, {self.num_classes} classes"
+
 
 class LenetSource(ModelSource[LenetConfig]):
     """Builds a LeNet; takes images of shape `[n, 1, 28, 28]`.

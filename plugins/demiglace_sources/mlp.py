@@ -26,6 +26,9 @@ class MlpConfig(Config):
     activation: Activation = "ReLU"
     """Class name in `torch.nn` of the activation between two layers."""
 
+    def words(self) -> str:
+        return f"{'-'.join(map(str, self.widths))}, {self.activation}"
+
 
 class MlpSource(ModelSource[MlpConfig]):
     """Builds the perceptron; takes inputs of shape `[n, ...]` with `widths[0]` values an example."""

@@ -39,6 +39,9 @@ class NpzConfig(SplitShares):
     layout: Literal["as-is", "nhw", "nhwc"] = "as-is"
     """How images lie in the arrays: `nhw` gets a channel axis, `nhwc` has its channels moved to the front."""
 
+    def words(self) -> str:
+        return f"arrays in {self.path}"
+
 
 class NpzSource(DataSource[NpzConfig]):
     """Inputs: float arrays as float32, uint8 ones as images, other integers as int64; labels int64 `[n]`."""

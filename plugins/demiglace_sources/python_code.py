@@ -31,6 +31,9 @@ class PythonConfig(Config):
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments of the factory."""
 
+    def words(self) -> str:
+        return f"{self.factory} of {self.path}"
+
 
 class PythonSource(ModelSource[PythonConfig]):
     """Calls the factory."""

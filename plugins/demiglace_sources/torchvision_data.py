@@ -43,6 +43,9 @@ class TorchvisionDataConfig(SplitShares):
     options: dict[str, Any] = Field(default_factory=dict)
     """Further options of the class, such as `{ split = "letters" }` for EMNIST."""
 
+    def words(self) -> str:
+        return f"{self.name} in {self.root}"
+
 
 class TorchvisionDataSource(DataSource[TorchvisionDataConfig]):
     """Images uint8 `[c, h, w]`, labels int64; in memory where torchvision itself holds them there.

@@ -100,8 +100,8 @@ def test_random_transforms_leave_the_global_generator_alone():
 
 def test_enumerations_and_nested_transforms_are_given_as_plain_data():
     tables = [
-        {"name": "AutoAugment", "policy": "cifar10"},
-        {"name": "RandomApply", "p": 1.0, "transforms": [{"name": "CenterCrop", "size": 4}]},
+        {"name": "AutoAugment", "policy": "cifar10", "on": "train"},
+        {"name": "RandomApply", "on": "train", "p": 1.0, "transforms": [{"name": "CenterCrop", "size": 4}]},
         {"name": "Resize", "size": [2, 2], "interpolation": "nearest"},
     ]
     assert build_transform(tables, "train")(IMAGES).shape == (4, 3, 2, 2)

@@ -281,6 +281,16 @@ def test_a_file_that_is_no_image_is_named(tmp_path, content):
         list(data.evaluate("train"))
 
 
+def test_an_error_in_a_worker_process_is_the_same_error_without_its_traceback(tmp_path):
+    write_images(tmp_path, {"cat": 4})
+    (tmp_path / "cat" / "0.png").write_bytes(b"no image")
+    data = open_data(folder(tmp_path, validation=0.0, test=0.0, workers=1))
+    with pytest.raises(SourceError) as caught:
+        list(data.evaluate("train"))
+    assert "hint: repair or remove the file" in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+
+
 def test_images_of_16_bits_are_refused_rather_than_clipped(tmp_path):
     (tmp_path / "a").mkdir()
     Image.fromarray(np.full((3, 3), 4000, dtype=np.uint16)).save(tmp_path / "a" / "0.png")

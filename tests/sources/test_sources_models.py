@@ -287,3 +287,16 @@ def test_names_and_options_of_all_sources_are_known_without_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_every_example_of_a_source_is_a_table_that_its_options_accept():
+    import tomli
+
+    from demiglace.recipe import DataTable, SourceTable
+    from demiglace_sources import demiglace_sources
+
+    for spec in demiglace_sources():
+        [(key, options)] = tomli.loads(spec.example).items()
+        table = {"model": SourceTable, "data": DataTable}[key].model_validate(options)
+        assert table.use == spec.name
+        assert "\n" not in spec.config.model_validate(table.options).words()

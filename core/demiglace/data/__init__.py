@@ -4,7 +4,7 @@ from demiglace.data.batch import Batch, as_batch
 from demiglace.data.dataset import Data
 from demiglace.data.opening import open_data
 from demiglace.data.splits import DatasetSplit, IterableSplit, Split, TensorSplit
-from demiglace.data.transform import Transform, build_transform
+from demiglace.data.transform import Transform, build_transform, transform_faults
 
 __all__ = [
     "Batch",
@@ -17,4 +17,5 @@ __all__ = [
     "as_batch",
     "build_transform",
     "open_data",
+    "transform_faults",
 ]

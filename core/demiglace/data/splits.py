@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Any
 
 from demiglace.data.batch import Batch, as_batch
-from demiglace.errors import UsageError
+from demiglace.errors import DemiglaceError, UsageError
 
 if TYPE_CHECKING:
     import torch
@@ -96,7 +96,10 @@ class DatasetSplit(Split):
             num_workers=self.workers,
             collate_fn=_collated,
         )
-        return map(as_batch, loader)
+        for raw in loader:
+            if isinstance(raw, DemiglaceError):
+                raise raw
+            yield as_batch(raw)
 
     def examples(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
@@ -133,9 +136,14 @@ class _Transformed:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Any:
+        try:
+            return self._transformed(self.dataset[index], index)
+        except DemiglaceError as error:
+            return error  # raised past the loader, which would wrap a worker's error into its traceback
+
+    def _transformed(self, example: Any, index: int) -> Any:
         import torch
 
-        example = self.dataset[index]
         image, *rest = example if isinstance(example, tuple | list) else (example,)
         if isinstance(image, torch.Tensor):
             return (self.transform(image[None], self.seed + index)[0], *rest)
@@ -162,15 +170,18 @@ def _drawn_seed(transform: Transform, shuffle: torch.Generator | None) -> int:
 def _collated(examples: list[Any]) -> Any:
     from torch.utils.data import default_collate
 
+    failed = next((one for one in examples if isinstance(one, DemiglaceError)), None)
+    if failed is not None:
+        return failed
     try:
         return default_collate(examples)
-    except RuntimeError as error:
+    except RuntimeError:
         shapes = sorted({tuple(one[0].shape) for one in examples if isinstance(one, tuple)})
-        raise UsageError(
+        return UsageError(
             f"examples of different shapes cannot be one batch: {shapes[:4]}",
             hint='give [data] a transform = [{ name = "Resize", size = [224, 224] }]; '
             '"RGB" or "Grayscale" makes images of colour and grey alike',
-        ) from error
+        )
 
 
 class IterableSplit(Split):

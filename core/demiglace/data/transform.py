@@ -12,7 +12,7 @@ transform needs `on = "train"`, so that figures are always measured on the same 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from demiglace.data.v2 import is_random, v2_transform
@@ -60,17 +60,19 @@ def build_transform(tables: Sequence[Table], use: Use = "evaluation") -> Transfo
     Raises:
         RecipeError: with every fault of the list: unknown names, bad options, randomness in evaluation.
     """
-    steps: list[nn.Module] = []
-    faults: list[Fault] = []
-    for table in tables:
-        try:
-            if _applies(table, use):
-                steps.append(_step(table, use))
-        except RecipeError as error:
-            faults += error.faults
+    faults = [fault for _, fault in transform_faults(tables)]
     if faults:
         raise RecipeError(faults=faults)
-    return Transform(steps)
+    return Transform([_step(table) for table in tables if table.get("on", use) == use])
+
+
+def transform_faults(tables: Sequence[Table]) -> Iterator[tuple[int, Fault]]:
+    """What is wrong with the tables, each fault with its table's number from 0."""
+    for number, table in enumerate(tables):
+        try:
+            _step(table)
+        except RecipeError as error:
+            yield from ((number, fault) for fault in error.faults)
 
 
 def evaluation_tables(tables: Sequence[Table]) -> tuple[Table, ...]:
@@ -78,21 +80,18 @@ def evaluation_tables(tables: Sequence[Table]) -> tuple[Table, ...]:
     return tuple(
         {key: value for key, value in table.items() if key != "on"}
         for table in tables
-        if _applies(table, "evaluation")
+        if table.get("on", "evaluation") == "evaluation"
     )
 
 
-def _applies(table: Table, use: Use) -> bool:
-    on = table.get("on", use)
-    if on not in ("train", "evaluation"):
-        name = table.get("name")
-        raise RecipeError(f"transform {name}: on = {on!r}", hint='write on = "train" or on = "evaluation"')
-    return bool(on == use)
-
-
-def _step(table: Table, use: Use) -> nn.Module:
+def _step(table: Table) -> nn.Module:
+    on = table.get("on")
     step = v2_transform({key: value for key, value in table.items() if key != "on"})
-    if use == "evaluation" and is_random(step):
+    if "on" in table and on not in ("train", "evaluation"):
+        raise RecipeError(
+            f"transform {table['name']}: on = {on!r}", hint='write on = "train" or on = "evaluation"'
+        )
+    if on != "train" and is_random(step):
         raise RecipeError(
             f"transform {table['name']} is random, and figures must be measured on the same inputs each time",
             hint='add on = "train" to it; what only evaluation needs gets on = "evaluation"',
