@@ -1,0 +1,25 @@
+"""The plain-data graph: a traced model as data that trains, saves and loads without pickle.
+
+Importing it imports torch.
+"""
+
+from demiglace.graph.plain.codec import from_json, to_json
+from demiglace.graph.plain.lowering import lower
+from demiglace.graph.plain.module import Layer, PlainGraph
+from demiglace.graph.plain.nodes import GraphData, Here, Input, Node, NodeRef, TensorRef
+from demiglace.graph.plain.tree import Tree
+
+__all__ = [
+    "GraphData",
+    "Here",
+    "Input",
+    "Layer",
+    "Node",
+    "NodeRef",
+    "PlainGraph",
+    "TensorRef",
+    "Tree",
+    "from_json",
+    "lower",
+    "to_json",
+]

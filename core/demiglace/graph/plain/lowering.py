@@ -1,0 +1,75 @@
+"""From a module to its plain-data graph, by way of `torch.export`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from demiglace.graph.export import export
+from demiglace.graph.plain.module import PlainGraph
+from demiglace.graph.plain.nodes import GraphData, TensorRef, references
+from demiglace.graph.plain.reading import Reader
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+    from demiglace.graph.model_graph import ModelGraph
+
+
+def lower(model: ModelGraph) -> PlainGraph:
+    """The model as a plain-data graph, which holds the module's own parameters and buffers.
+
+    It computes what the module computes in eval mode, at any batch size, and trains: its layers' training
+    flags drive batch norm and dropout. What inference does not run is not in it: auxiliary heads,
+    stochastic depth, dropout inside fused attention.
+
+    Raises:
+        GraphError: when the model has no example, torch cannot trace it, it works at one batch size only,
+            or it calls an operator that a plain-data graph may not.
+    """
+    if isinstance(model.module, PlainGraph):
+        return model.module
+    program = export(model.module, model.example)
+    data = Reader(program).data()
+    tensors = _used(data, _tensors(model.module, program))
+    data.layers = _layers(model.module, data, tensors)
+    kept = model.module.state_dict(keep_vars=True)
+    data.transient = tuple(
+        name for name, each in tensors.items() if name not in kept and not isinstance(each, nn.Parameter)
+    )
+    flags = {name: each.training for name, each in model.module.named_modules(remove_duplicate=False)}
+    return PlainGraph(data, tensors, flags)
+
+
+def _tensors(module: nn.Module, program: ExportedProgram) -> dict[str, Tensor]:
+    """The module's tensors under all their names, and the constants that tracing found."""
+    constants = {name: each for name, each in program.constants.items() if isinstance(each, Tensor)}
+    named = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    return {**constants, **dict(named)}
+
+
+def _used(data: GraphData, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors that the graph reads, under all their names, and the counters of its batch norms."""
+    reads = references([node.args + list(node.kwargs.values()) for node in data.nodes] + data.outputs)
+    read = {one.name for one in reads if isinstance(one, TensorRef)}
+    read |= {re.sub(r"running_mean$", "num_batches_tracked", name) for name in read}
+    same = {id(tensors[name]) for name in read if name in tensors}
+    return {name: tensor for name, tensor in tensors.items() if id(tensor) in same}
+
+
+def _layers(module: nn.Module, data: GraphData, tensors: Mapping[str, Tensor]) -> dict[str, tuple[str, ...]]:
+    """The classes of the layers that compute or hold something, and of those around them."""
+    inner = {node.layer for node in data.nodes} | {name.rpartition(".")[0] for name in tensors}
+    named = {""} | {path[:at] for path in inner for at in _ends(path)}
+    modules = dict(module.named_modules(remove_duplicate=False))
+    return {
+        name: tuple(base.__name__ for base in type(modules[name]).__mro__[:-1]) if name in modules else ()
+        for name in sorted(named, key=lambda name: (name.count("."), name))
+    }
+
+
+def _ends(path: str) -> list[int]:
+    return [*(match.start() for match in re.finditer(r"\.", path)), len(path)]
