@@ -11,7 +11,7 @@ Weights that a mask holds already count as zeros, whatever their value, so they 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Keeps = Sequence["Tensor | None"]
 
-_CHUNK = 1 << 18  # elements at a time: a few of these fit into a processor's cache
+_CHUNK = 1 << 19  # elements at a time: a few of these fit into a processor's cache
 _DIGIT = 16  # bits
 
 
@@ -86,6 +86,7 @@ class _Keys:
     #: The dtype that all tensors are compared in, and the integer dtype of its width.
     dtype: torch.dtype
     integer: torch.dtype
+    rooms: dict[torch.device, Tensor] = field(default_factory=dict)
 
     @classmethod
     def of(cls, tensors: Sequence[Tensor], keeps: Keeps | None) -> _Keys:
@@ -101,12 +102,23 @@ class _Keys:
         return 8 * self.dtype.itemsize - 1
 
     def chunks(self, index: int) -> Iterator[Tensor]:
-        """The keys of one tensor in order of its elements; each chunk is valid until the next."""
+        """The keys of one tensor in order of its elements; a chunk may be overwritten, as the next one does."""
+        import torch
+
         tensor, keep = self.tensors[index], self.keeps[index]
         kept = iter(()) if keep is None else _flat_chunks(keep)
         for part in _flat_chunks(tensor):
-            key = part.to(self.dtype).view(self.integer) & ((1 << self.bits) - 1)
+            key = self._room(tensor.device, part.numel())
+            torch.bitwise_and(part.to(self.dtype).view(self.integer), (1 << self.bits) - 1, out=key)
             yield key if keep is None else key.mul_(next(kept))
+
+    def _room(self, device: torch.device, size: int) -> Tensor:
+        """Memory for one chunk, the same again and again: a fresh one for each would scatter the masks."""
+        import torch
+
+        if device not in self.rooms or self.rooms[device].numel() < size:
+            self.rooms[device] = torch.empty(max(size, _CHUNK), dtype=self.integer, device=device)
+        return self.rooms[device][:size]
 
     def histogram(self, digit_of: Callable[[Tensor], Tensor], length: int) -> Tensor:
         """How many elements have each digit, shape `[length]`, on the CPU."""
@@ -179,5 +191,5 @@ def _select(keys: _Keys, rank: int) -> tuple[int, int]:
 def _digit(prefix: int, shift: int, width: int, *, first: bool) -> Callable[[Tensor], Tensor]:
     """A function from keys to their digit at `shift`, of those keys that start with `prefix`."""
     if first:
-        return lambda key: key >> shift
+        return lambda key: key.bitwise_right_shift_(shift)
     return lambda key: (key[key >> shift + width == prefix] >> shift) & ((1 << width) - 1)
