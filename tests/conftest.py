@@ -5,7 +5,12 @@ from pathlib import Path
 
 import pytest
 
-ROUND = """
+
+class Site:
+    """A folder of installed distributions, on the path of this process."""
+
+    #: A plugin module that works, with one editor; the class itself is in another module, `acme_round`.
+    ROUND = """
 import demiglace
 from demiglace.passes import Config, Kind, PassSpec, Share
 
@@ -21,11 +26,6 @@ class RoundConfig(Config):
 def demiglace_passes():
     return [PassSpec("acme.round", Kind.EDITOR, RoundConfig, "acme_round:Round")]
 """
-"""A plugin module that works; its class is in another module."""
-
-
-class Site:
-    """A folder of installed distributions, on the path of this process."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

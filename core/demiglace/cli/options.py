@@ -2,41 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-F = TypeVar("F", bound=Callable[..., Any])
+Command = Callable[..., int | None]
 
-recipe = click.argument("recipe", metavar="RECIPE")
-"""A path, or `recipe:NAME` for a shipped recipe."""
-
-overrides = click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change a value of the recipe, such as dense.epochs=5; may be repeated.",
-)
 no_plugin = click.option(
     "--no-plugin", "block", multiple=True, metavar="NAME", help="Leave out a plugin; may be repeated."
 )
-allow_code = click.option(
-    "--allow-code",
-    "code",
-    multiple=True,
-    metavar="PATH",
-    type=click.Path(exists=True, path_type=Path),
-    help="Let the recipe load Python code from this file or folder; may be repeated.",
-)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
-quiet = click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
+
+_RECIPE_OPTIONS = (
+    click.argument("recipe", metavar="RECIPE"),
+    click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Change a value of the recipe, such as dense.epochs=5; may be repeated.",
+    ),
+    no_plugin,
+    click.option(
+        "--allow-code",
+        "code",
+        multiple=True,
+        metavar="PATH",
+        type=click.Path(exists=True, path_type=Path),
+        help="Let the recipe run Python code from this file or folder; may be repeated.",
+    ),
+    as_json,
+    click.option("--quiet", "-q", is_flag=True, help="Print errors only."),
+)
 
 
-def of_recipe(function: F) -> F:
-    """What every command takes that reads a recipe."""
-    for decorate in (quiet, as_json, allow_code, no_plugin, overrides, recipe):
-        function = decorate(function)
-    return function
+def of_recipe(command: Command) -> Command:
+    """Gives a command what all have that read a recipe, and calls it with the loaded recipe and registry."""
+
+    @wraps(command)
+    def opened(
+        recipe: str, overrides: Sequence[str], block: Sequence[str], code: Sequence[Path], **given: Any
+    ) -> int | None:
+        from demiglace.passes import allowing_code
+        from demiglace.plugins import discover
+        from demiglace.recipe import load_recipe
+
+        registry = discover(block)
+        with allowing_code(code):
+            return command(load_recipe(recipe, overrides=overrides, find=registry.recipe), registry, **given)
+
+    for decorate in reversed(_RECIPE_OPTIONS):
+        opened = decorate(opened)
+    return opened

@@ -34,7 +34,7 @@ class LineListener(Listener):
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
-        self._said = 0.0
+        self._said = time.monotonic()
 
     def step_started(self, step: str, index: int, total: int) -> None:
         self._say(f"[{index}/{total}] {step}")
@@ -69,7 +69,7 @@ class BarListener(Listener):
             self.bars.update(self._task, completed=done, total=total, text=text)
 
     def warning(self, step: str, text: str) -> None:
-        self.bars.console.print(f"warning: {step}: {text}", style="yellow", markup=False)
+        self.bars.console.print(f"warning: {step}: {text}", style="yellow", markup=False, highlight=False)
 
     def step_finished(self, step: str, record: StepRecord) -> None:
         if self._task is not None:

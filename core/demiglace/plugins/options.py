@@ -88,6 +88,8 @@ def _type(schema: Schema, definitions: Schema) -> str:
     kind = schema.get("type", "any")
     if kind == "array":
         return f"list of {_inner(schema.get('items', {}), definitions)}"
+    if "properties" in schema:
+        return "table"
     if kind == "object":
         inner = schema.get("additionalProperties")
         return f"table of {_inner(inner, definitions)}" if isinstance(inner, Mapping) else "table"

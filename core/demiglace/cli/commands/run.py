@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,10 @@ from demiglace.errors import EXIT_GATE_MISSED, EXIT_OK
 
 if TYPE_CHECKING:
     from demiglace.engine.result import Result
+    from demiglace.plugins import Registry
     from demiglace.recipe import Recipe
+
+_WIDTH = 120  # columns of the summary where no terminal says how many it has
 
 
 @click.command()
@@ -27,15 +30,7 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="A new directory for run.json, the log and the model.  [default: runs/NAME]",
 )
-def command(
-    recipe: str,
-    overrides: Sequence[str],
-    block: Sequence[str],
-    code: Sequence[Path],
-    as_json: bool,
-    quiet: bool,
-    out: Path | None,
-) -> int:
+def command(recipe: Recipe, registry: Registry, as_json: bool, quiet: bool, out: Path | None) -> int:
     """Run RECIPE, a path or recipe:NAME, and save the compressed model.
 
     Exits with 1 when a gate of the recipe was missed, with 3 when a pass failed.
@@ -43,37 +38,35 @@ def command(
     from demiglace.api import run
     from demiglace.cli.progress import progress
     from demiglace.engine.signals import interruptible
-    from demiglace.plugins import discover
-    from demiglace.recipe import load_recipe
 
-    registry = discover(block)
-    loaded = load_recipe(recipe, overrides=overrides, find=registry.recipe)
     with interruptible() as interrupt, progress(sys.stderr, quiet=quiet) as listener:
         result = run(
-            loaded,
-            out=_directory(loaded) if out is None else out,
+            recipe,
+            out=_free_directory(recipe.name) if out is None else out,
             registry=registry,
             listener=listener,
             check_interrupt=interrupt.check,
         )
-    _tell(result, as_json, quiet)
+    if as_json:
+        print_json(result.record.to_json() | {"path": str(result.path)})
+    elif not quiet:
+        click.echo(_summary(result), nl=False)
     return EXIT_OK if result.passed else EXIT_GATE_MISSED
 
 
-def _directory(recipe: Recipe) -> Path:
-    """The first of `runs/NAME`, `runs/NAME-2`, ... that is not there."""
-    names = (recipe.name if number == 1 else f"{recipe.name}-{number}" for number in count(1))
-    return next(path for path in (Path("runs", name) for name in names) if not path.exists())
+def _free_directory(name: str) -> Path:
+    """The first of `runs/NAME`, `runs/NAME-2`, ... that is not there; NAME without what paths do not take."""
+    stem = re.sub(r"[^\w-]+", "-", name).strip("-") or "run"
+    paths = (Path("runs", stem if number == 1 else f"{stem}-{number}") for number in count(1))
+    return next(path for path in paths if not path.exists())
 
 
-def _tell(result: Result, as_json: bool, quiet: bool) -> None:
-    if as_json:
-        print_json(result.record.to_json() | {"path": str(result.path)})
-        return
-    if quiet:
-        return
+def _summary(result: Result) -> str:
     from rich.console import Console
 
     from demiglace.report import print_summary
 
-    print_summary(result, Console())
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    with console.capture() as captured:
+        print_summary(result, console)
+    return captured.get()
