@@ -17,7 +17,9 @@ KEYS = st.one_of(
     st.sampled_from(["pass", "with", "a", "b-c", "1", "2024-01-01", "true", "x_y"]),
     st.text(st.characters(exclude_categories=["Cs", "Cc"], max_codepoint=0x1F600), max_size=6),
 )
-TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from("\n\t\"'\\#]},="), max_size=20)
+TEXTS = st.text(
+    st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from("\n\t\"'\\#]},="), max_size=20
+)
 LEAVES = st.one_of(
     TEXTS,
     st.booleans(),
@@ -83,7 +85,9 @@ class Writer:
 
     def part(self, key) -> str:
         styles = [self.basic(key)]
-        if key and all(character.isascii() and (character.isalnum() or character in "-_") for character in key):
+        if key and all(
+            character.isascii() and (character.isalnum() or character in "-_") for character in key
+        ):
             styles.append(key)
         if "'" not in key:
             styles.append(f"'{key}'")
@@ -92,7 +96,8 @@ class Writer:
     def value(self, value) -> str:
         if isinstance(value, dict):
             pairs = f"{self.space()},{self.space()}".join(
-                f"{self.key([key])}{self.space()}={self.space()}{self.value(held)}" for key, held in value.items()
+                f"{self.key([key])}{self.space()}={self.space()}{self.value(held)}"
+                for key, held in value.items()
             )
             return f"{{{self.space()}{pairs}{self.space()}}}"
         if isinstance(value, list):
@@ -133,7 +138,7 @@ class Writer:
         return self.rng.choice(["", " ", "\t "])
 
     def lines(self) -> str:
-        return self.rng.choice(["", " ", "\n", " # ], } = \"\n", "\n\n  "])
+        return self.rng.choice(["", " ", "\n", ' # ], } = "\n', "\n\n  "])
 
     def blank(self) -> str:
         return self.rng.choice(["", "  ", "\n", "# [not.a] = 'header\n"])
@@ -177,7 +182,7 @@ def test_nothing_that_was_written_is_left_without_a_mark(data, seed):
 def test_a_header_mark_is_the_whole_header(data, seed):
     text = written(data, seed)
     for path, node in parse_text(text).walk():
-        if node.header is not None:
+        if path and node.header is not None:
             header = text.source[slice(*node.header)]
             names = tomli.loads(header)
             for part in path:

@@ -57,7 +57,10 @@ def test_more_than_a_mebibyte_is_refused():
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (".".join("a" * 10_000) + " = 1", "r.toml:1:1: a key has 10,000 dotted parts; at most 16 are allowed"),
+        (
+            ".".join("a" * 10_000) + " = 1",
+            "r.toml:1:1: a key has 10,000 dotted parts; at most 16 are allowed",
+        ),
         ("['x'" + " . 'x'" * 999 + "]", "r.toml:1:2: a key has 1,000 dotted parts; at most 16 are allowed"),
         ("a = " + "[" * 5000 + "]" * 5000, "r.toml:1:37: brackets are nested more than 32 deep"),
         ("a = " + "{a = " * 5000 + "1" + "}" * 5000, "r.toml:1:165: brackets are nested more than 32 deep"),
@@ -130,7 +133,7 @@ def test_a_missing_file_shows_the_nearest_in_its_folder(tmp_path):
 
 
 def test_a_missing_folder_is_said(tmp_path):
-    with pytest.raises(RecipeError, match="there is no folder .*nowhere either"):
+    with pytest.raises(RecipeError, match=r"there is no folder .*nowhere either"):
         load_recipe(tmp_path / "nowhere" / "r.toml")
 
 
@@ -164,3 +167,9 @@ def test_a_path_that_no_file_can_have_is_refused():
         load_recipe("r\0.toml")
     with pytest.raises(RecipeError, match="cannot be read: File name too long"):
         load_recipe("r" * 5000)
+
+
+def test_a_link_that_leads_to_itself_says_why(tmp_path):
+    (tmp_path / "r.toml").symlink_to(tmp_path / "r.toml")
+    with pytest.raises(RecipeError, match="cannot be read: Too many levels of symbolic links"):
+        load_recipe(tmp_path / "r.toml")

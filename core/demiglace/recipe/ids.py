@@ -14,10 +14,7 @@ _LONGEST = 48
 
 def pass_nodes(recipe: Node) -> Iterator[tuple[tuple[Part, ...], Node]]:
     """Each pass's table with its path, its participants' right after it."""
-    for index, step in _tables(recipe, "pass"):
-        yield ("pass", index), step
-        for inner, participant in _tables(step, "with"):
-            yield ("pass", index, "with", inner), participant
+    return _tables(recipe, "pass", ())
 
 
 def id_of(step: Node) -> str | None:
@@ -41,13 +38,15 @@ def give_ids(recipe: Node) -> None:
             step.value["id"] = Node(name)
 
 
-def _tables(holder: Node, key: str) -> Iterator[tuple[int, Node]]:
+def _tables(holder: Node, key: str, path: tuple[Part, ...]) -> Iterator[tuple[tuple[Part, ...], Node]]:
     held = holder.child(key)
     if held is None or not isinstance(held.value, list):
         return
     for index, node in enumerate(held.value):
         if isinstance(node.value, dict):
-            yield index, node
+            here = (*path, key, index)
+            yield here, node
+            yield from _tables(node, "with", here)
 
 
 def _stem(step: Node) -> str:

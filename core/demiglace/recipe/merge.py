@@ -1,7 +1,8 @@
 """Merges a recipe into the one that it extends: tables by key, passes by id.
 
 - A table is merged key by key; any other value, lists included, takes the place of the base's.
-- A table that names another `use`, `recipe` or `name` starts afresh: the base's options were not for it.
+- A table with another `use` or `recipe` (or `name`, if it has neither) starts afresh: the base's options were
+  not for it.
 - A pass whose id the base has (given or generated) is merged into it; any other is appended.
 - `before = "<id>"` or `after = "<id>"` says where a pass goes instead; `remove = true` takes the base's out.
 """
@@ -20,7 +21,6 @@ from demiglace.recipe.tree import Node
 from demiglace.recipe.validation import validate
 
 EXTENDS = "extends"
-_IDENTITY = ("use", "recipe", "name")
 _BY_ID = ("pass", "with")
 
 
@@ -69,11 +69,11 @@ def _merged(base: Node | None, overlay: Node, key: str, faults: list[Fault]) -> 
 
 
 def _names_another(base: Node, overlay: Node) -> bool:
-    for key in _IDENTITY:
-        mine = overlay.child(key)
-        if mine is not None and mine.plain() != (held.plain() if (held := base.child(key)) else None):
-            return True
-    return False
+    """Whether a table is now about another pass, source or, where it is about neither, another name."""
+    keys = ("use", "recipe") if base.child("use") or base.child("recipe") else ("name",)
+    given = {key: node.plain() for key in keys if (node := overlay.child(key)) is not None}
+    held = {key: node.plain() for key in given if (node := base.child(key)) is not None}
+    return given != held
 
 
 def _merged_tables(base: Node, overlay: Node, faults: list[Fault]) -> Node:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from demiglace.errors import Fault, RecipeError
 from demiglace.recipe.ids import id_of, pass_nodes
+from demiglace.recipe.limits import check_limits
 from demiglace.recipe.merge import EXTENDS
 from demiglace.recipe.model import Recipe
 from demiglace.recipe.nearest import did_you_mean
@@ -68,6 +69,7 @@ class _Override:
 
     def _value(self) -> Node:
         """What stands right of the equals sign, with its marks."""
+        check_limits(self.text)
         try:
             node = parse_text(self.text)
         except RecipeError:

@@ -46,6 +46,7 @@ def _unquoted(part: str) -> str:
 
 def mark(root: Node, text: Text) -> None:
     """Set the marks of a tree that holds the values of `text`."""
+    root.header = (0, 0)  # what the whole recipe lacks is placed at its beginning
     _Scanner(root, text.source).run()
 
 

@@ -114,5 +114,5 @@ def _near(path: Path) -> str | None:
     """The files of like name beside a missing one."""
     if not path.parent.is_dir():
         return f"there is no folder {path.parent} either"
-    near = nearest(path.name, _names(path.parent))
-    return f"did you mean {' or '.join(str(path.with_name(name)) for name in near)}?" if near else None
+    near = nearest(path.stem, (Path(name).stem for name in _names(path.parent)))
+    return f"did you mean {' or '.join(f'{path.with_name(stem)}.toml' for stem in near)}?" if near else None

@@ -169,7 +169,8 @@ class _Translator:
         if finding.kind == "extra_forbidden":
             return Fault(f"unknown key {name}", self.place(path, "key"), self._keys(finding.path))
         if finding.kind in {"value_error", "assertion_error"}:
-            return Fault(f"{name}: {finding.words}", self.place(path, "value"))
+            message = f"{name}: {finding.words}" if path else finding.words
+            return Fault(message, self.place(path))
         expected = expectation(schemas)
         value = self._value(finding.path)
         if expected is None:

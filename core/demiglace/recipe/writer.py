@@ -16,7 +16,7 @@ _REPEATED = ("pass", "with")
 def dumps(recipe: Recipe) -> str:
     """The whole recipe, every default of the envelope written out; loads to an equal recipe."""
     tables = recipe.resolved()
-    blocks = ["\n".join(_block(None, "", {key: v for key, v in tables.items() if not _is_table(key, v)}))]
+    blocks = ["\n".join(_block(None, None, {key: v for key, v in tables.items() if not _is_table(key, v)}))]
     for key, value in tables.items():
         if _is_table(key, value):
             blocks += _tables(key, key, value)
@@ -30,14 +30,14 @@ def _is_table(key: str, value: object) -> bool:
 def _tables(key: str, path: str, value: Any) -> Iterator[str]:
     """The blocks of `[path]`, or of each `[[path]]` with its participants after it."""
     if key not in _REPEATED:
-        yield "\n".join(_block(f"[{path}]", "", value))
+        yield "\n".join(_block(f"[{path}]", None, value))
         return
     for table in value:
         yield "\n".join(_block(f"[[{path}]]", "with", table))
         yield from _tables("with", f"{path}.with", table.get("with", []))
 
 
-def _block(header: str | None, without: str, table: Mapping[str, Any]) -> Iterator[str]:
+def _block(header: str | None, without: str | None, table: Mapping[str, Any]) -> Iterator[str]:
     if header is not None:
         yield header
     for key, value in table.items():
