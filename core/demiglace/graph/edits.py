@@ -39,11 +39,13 @@ class SetAttr:
 
 @dataclass(frozen=True)
 class Swap:
-    """Replace a module by one of a registered type, built from plain options."""
+    """Replace a module by one of a registered type, built from the old one and plain options."""
 
     module: str
     type: str
     options: Mapping[str, Json] = field(default_factory=dict)
+    #: The new module's parameters and buffers by their own names; an artifact stores them with all others.
+    tensors: Mapping[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from demiglace.errors import GraphError
-from demiglace.graph.edits import Cut, Edit, Lower, Mask, SetAttr, Unmask, Write
+from demiglace.graph.edits import Cut, Edit, Lower, Mask, SetAttr, Swap, Unmask, Write
+from demiglace.graph.zeroing import zero_outside
 from demiglace.recipe.selectors import ROOT
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from demiglace.graph.model_graph import ModelGraph
-
-_ROWS = 64  # of a weight that are masked at a time
 
 
 @dataclass
@@ -42,9 +41,7 @@ class Transaction:
     def commit(self) -> None:
         """Make the edits final: masked weights become zero, in place, and the way back is dropped."""
         for tensor, keep in self._masked:
-            # In chunks, because `~keep` would otherwise be a second mask.
-            for rows, kept in zip(tensor.data.split(_ROWS), keep.split(_ROWS), strict=True):
-                rows.masked_fill_(~kept, 0)
+            zero_outside(tensor, keep)
         self._masked.clear()
         self._undo.clear()
 
@@ -131,7 +128,7 @@ def _cut(transaction: Transaction, edit: Cut) -> None:
 
 
 def _set_attr(transaction: Transaction, edit: SetAttr) -> None:
-    module = transaction.model.module.get_submodule("" if edit.module == ROOT else edit.module)
+    module = _module(transaction.model, edit.module)
     if not hasattr(module, edit.name):
         raise GraphError(f"module {edit.module!r} has no attribute {edit.name!r}")
     old = getattr(module, edit.name)
@@ -185,6 +182,55 @@ def _set_mask(transaction: Transaction, name: str, keep: Tensor) -> None:
     masks[name] = keep
 
 
+def _module(model: ModelGraph, name: str) -> nn.Module:
+    try:
+        return model.module.get_submodule("" if name == ROOT else name)
+    except AttributeError:
+        raise GraphError(f"the model has no module {name!r}") from None
+
+
+def _swap(transaction: Transaction, edit: Swap) -> None:
+    from demiglace.graph.swaps import swapped
+
+    model = transaction.model
+    old = _module(model, edit.module)
+    new = swapped(edit.type, old, edit.options)
+    for name, value in edit.tensors.items():
+        _give(new, name, value)
+    before = (type(old), old.__dict__)
+    # The object stays and becomes another: whoever refers to it, under whatever name, has the new one.
+    _become(old, type(new), new.__dict__)
+    transaction._undo.append(partial(_become, old, *before))
+    _drop_masks(transaction)
+    _record(transaction, Swap(edit.module, edit.type, edit.options))
+
+
+def _become(module: nn.Module, kind: type, content: dict[str, Any]) -> None:
+    object.__setattr__(module, "__class__", kind)
+    object.__setattr__(module, "__dict__", content)
+
+
+def _give(module: nn.Module, name: str, value: Tensor) -> None:
+    """Put a tensor in place of a parameter or buffer of a module that nobody else has yet."""
+    from torch import nn
+
+    holder, own = locate(module, name)
+    old: Tensor = getattr(holder, own)
+    if old.shape != value.shape or old.dtype != value.dtype:
+        expected = f"{old.dtype} {list(old.shape)}"
+        raise GraphError(f"{name!r} is {value.dtype} {list(value.shape)}, the new module takes {expected}")
+    placed = value.to(old.device)
+    setattr(holder, own, nn.Parameter(placed, old.requires_grad) if isinstance(old, nn.Parameter) else placed)
+
+
+def _drop_masks(transaction: Transaction) -> None:
+    """Forget the masks of parameters that are no more."""
+    masks = transaction.model.masks
+    there = {name for name, _ in transaction.model.module.named_parameters(remove_duplicate=False)}
+    for name in [name for name in masks if name not in there]:
+        transaction._undo.append(partial(masks.__setitem__, name, masks.pop(name)))
+
+
 def _lower(transaction: Transaction, edit: Lower) -> None:
     from demiglace.graph.plain import lower
 
@@ -194,7 +240,7 @@ def _lower(transaction: Transaction, edit: Lower) -> None:
     _record(transaction, edit)
 
 
-def _record(transaction: Transaction, edit: Cut | SetAttr | Lower) -> None:
+def _record(transaction: Transaction, edit: Cut | SetAttr | Swap | Lower) -> None:
     transaction.model.edits.append(edit)
     transaction._undo.append(transaction.model.edits.pop)
 
@@ -202,6 +248,7 @@ def _record(transaction: Transaction, edit: Cut | SetAttr | Lower) -> None:
 _HANDLERS: dict[type, Callable[[Transaction, Any], None]] = {
     Cut: _cut,
     SetAttr: _set_attr,
+    Swap: _swap,
     Lower: _lower,
     Mask: _mask,
     Unmask: _unmask,

@@ -1,0 +1,40 @@
+"""Integer semantics: packed integer tensors, rounding, and layers that compute with them."""
+
+from demiglace.quantization.affine import fit, to_integers, to_real
+from demiglace.quantization.error import TensorError
+from demiglace.quantization.layers import Layer, Selection, select_layers
+from demiglace.quantization.packing import pack, unpack
+from demiglace.quantization.qtensor import QTensor, grouped
+from demiglace.quantization.rounding import fit_weight, round_weight
+from demiglace.quantization.scheme import MAX_BITS, MIN_BITS, Scheme, fitting_groups
+from demiglace.quantization.swap import (
+    quantizable_weights,
+    quantized_swap,
+    refusal,
+    weight_only_swap,
+)
+
+__all__ = [
+    "Layer",
+    "MAX_BITS",
+    "MIN_BITS",
+    "QTensor",
+    "Scheme",
+    "Selection",
+    "TensorError",
+    "fit",
+    "fit_weight",
+    "fitting_groups",
+    "grouped",
+    "pack",
+    "quantizable_weights",
+    "quantized_swap",
+    "refusal",
+
+    "round_weight",
+    "select_layers",
+    "to_integers",
+    "to_real",
+    "unpack",
+    "weight_only_swap",
+]

@@ -1,0 +1,53 @@
+"""Scales and zero points, rounding and back: the arithmetic of affine quantization.
+
+All functions work on weights as `[rows, groups, size]` and on scales as `[rows, groups, 1]` (or anything
+that broadcasts). No input makes a division by zero: a group without a range gets scale 1.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from demiglace.quantization.scheme import Scheme
+
+_SMALLEST = {torch.float16: 2.0**-24, torch.bfloat16: 2.0**-126, torch.float32: 2.0**-126}
+
+
+def fit(
+    low: Tensor, high: Tensor, scheme: Scheme, dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor]:
+    """Scale and zero point that cover ranges from `low` to `high`, of any common shape.
+
+    Zero is taken into the range. The scale is exact in `dtype`, float32 otherwise; the zero point is an
+    integer of the scheme, 0 if that is symmetric.
+    """
+    low, high = low.float().clamp_max(0), high.float().clamp_min(0)
+    if scheme.symmetric:
+        scale = storable(torch.maximum(-low, high) / scheme.high, dtype)
+        return scale, torch.zeros_like(scale)
+    scale = storable((high - low) / (scheme.high - scheme.low), dtype)
+    zero = (scheme.low - low / scale).round_().clamp_(scheme.low, scheme.high)
+    return scale, zero
+
+
+def storable(scale: Tensor, dtype: torch.dtype) -> Tensor:
+    """Scales rounded to `dtype`, as float32; never 0: a group of zeros has scale 1."""
+    rounded = scale.to(dtype).float().clamp_min(_SMALLEST[dtype])
+    return torch.where(scale == 0, torch.ones_like(rounded), rounded)
+
+
+def scale_dtype(scheme: Scheme, absmax: float) -> torch.dtype:
+    """Where to keep scales: 16 bits when there are many, as long as the weights' range allows it."""
+    small = scheme.group is not None and 2.0**-14 * scheme.high < absmax < 2.0**15
+    return torch.float16 if small else torch.float32
+
+
+def to_integers(values: Tensor, scale: Tensor, zero: Tensor, scheme: Scheme) -> Tensor:
+    """The nearest integers, saturated, as floating-point numbers."""
+    return (values / scale + zero).round_().clamp_(scheme.low, scheme.high)
+
+
+def to_real(integers: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
+    """The real numbers that integers stand for."""
+    return (integers - zero) * scale

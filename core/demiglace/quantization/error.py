@@ -1,0 +1,36 @@
+"""How far a quantized tensor is from what it stands for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_PERFECT = 200.0  # dB, for a tensor without any error
+
+
+@dataclass(frozen=True)
+class TensorError:
+    """Figures of one tensor against its original."""
+
+    #: Signal-to-quantization-noise ratio in dB, at most 200.
+    sqnr: float
+    #: Cosine of the angle between both, 1 for two zero tensors.
+    cosine: float
+
+    @classmethod
+    def between(cls, original: Tensor, approximation: Tensor) -> TensorError:
+        """The error of `approximation`, of the original's shape."""
+        first, second = original.detach().flatten().float(), approximation.detach().flatten().float()
+        signal, noise = float(first.square().sum()), float((first - second).square().sum())
+        length = math.sqrt(signal * float(second.square().sum()))
+        same = 1.0 if noise == 0 else 0.0
+        return cls(_decibel(signal, noise), float(torch.dot(first, second)) / length if length else same)
+
+
+def _decibel(signal: float, noise: float) -> float:
+    if noise == 0:
+        return _PERFECT
+    return -_PERFECT if signal == 0 else max(-_PERFECT, min(_PERFECT, 10 * math.log10(signal / noise)))

@@ -1,0 +1,36 @@
+"""Layers that hold integer weights, made of the layers that they replace."""
+
+from demiglace.quantization.modules.dynamic import DynamicLinear, IntegerLinear
+from demiglace.quantization.modules.holder import (
+    Dequantized,
+    QuantizedHolder,
+    weight_options,
+    weight_tensors,
+)
+from demiglace.quantization.modules.weight_only import (
+    QuantizedConv1d,
+    QuantizedConv2d,
+    QuantizedConv3d,
+    QuantizedConvTranspose1d,
+    QuantizedConvTranspose2d,
+    QuantizedEmbedding,
+    QuantizedLinear,
+    QuantizedMultiheadAttention,
+)
+
+__all__ = [
+    "Dequantized",
+    "DynamicLinear",
+    "IntegerLinear",
+    "QuantizedConv1d",
+    "QuantizedConv2d",
+    "QuantizedConv3d",
+    "QuantizedConvTranspose1d",
+    "QuantizedConvTranspose2d",
+    "QuantizedEmbedding",
+    "QuantizedHolder",
+    "QuantizedLinear",
+    "QuantizedMultiheadAttention",
+    "weight_options",
+    "weight_tensors",
+]

@@ -1,0 +1,78 @@
+"""Layers whose weights are integers and whose arithmetic is floating point."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from demiglace.quantization.modules.holder import Dequantized, QuantizedHolder
+
+
+class QuantizedLinear(QuantizedHolder, nn.Linear):
+    """`nn.Linear` with an integer weight."""
+
+    weight = Dequantized()
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        return F.linear(input, self.quantized("weight").dequantize(input.dtype), self.bias)
+
+
+class QuantizedConv1d(QuantizedHolder, nn.Conv1d):
+    """`nn.Conv1d` with an integer weight."""
+
+    weight = Dequantized()
+
+
+class QuantizedConv2d(QuantizedHolder, nn.Conv2d):
+    """`nn.Conv2d` with an integer weight."""
+
+    weight = Dequantized()
+
+
+class QuantizedConv3d(QuantizedHolder, nn.Conv3d):
+    """`nn.Conv3d` with an integer weight."""
+
+    weight = Dequantized()
+
+
+class QuantizedConvTranspose1d(QuantizedHolder, nn.ConvTranspose1d):
+    """`nn.ConvTranspose1d` with an integer weight, its rows the input channels."""
+
+    weight = Dequantized()
+
+
+class QuantizedConvTranspose2d(QuantizedHolder, nn.ConvTranspose2d):
+    """`nn.ConvTranspose2d` with an integer weight, its rows the input channels."""
+
+    weight = Dequantized()
+
+
+class QuantizedEmbedding(QuantizedHolder, nn.Embedding):
+    """`nn.Embedding` with an integer table, of which only the rows asked for are dequantized."""
+
+    weight = Dequantized()
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        rows = self.quantized("weight").rows(input.flatten())
+        return rows.dequantize(self.compute_dtype).view(*input.shape, self.embedding_dim)
+
+
+class QuantizedMultiheadAttention(QuantizedHolder, nn.MultiheadAttention):
+    """`nn.MultiheadAttention` whose own projections are integers; `out_proj` is a layer by itself."""
+
+    in_proj_weight = Dequantized()
+    q_proj_weight = Dequantized()
+    k_proj_weight = Dequantized()
+    v_proj_weight = Dequantized()
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        # Attention reads a weight several times in one call: it is dequantized once.
+        once = {name: getattr(self, name) for name, _ in self.quantized_weights()}
+        self.__dict__.update(once)
+        try:
+            return super().forward(*args, **kwargs)
+        finally:
+            for name in once:
+                self.__dict__.pop(name, None)

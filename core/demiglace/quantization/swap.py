@@ -1,0 +1,78 @@
+"""The edit that puts integers in place of a layer's weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from demiglace.graph.edits import Swap
+from demiglace.quantization.modules.holder import weight_options, weight_tensors
+from demiglace.quantization.qtensor import QTensor
+
+_TYPES: dict[type[nn.Module], str] = {
+    nn.Linear: "quantized.linear",
+    nn.Conv1d: "quantized.conv1d",
+    nn.Conv2d: "quantized.conv2d",
+    nn.Conv3d: "quantized.conv3d",
+    nn.ConvTranspose1d: "quantized.conv_transpose1d",
+    nn.ConvTranspose2d: "quantized.conv_transpose2d",
+    nn.Embedding: "quantized.embedding",
+    nn.MultiheadAttention: "quantized.attention",
+}
+"""Which type takes the place of which class, or of a subclass with the same forward."""
+
+_ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
+
+
+def quantizable_weights(module: nn.Module) -> tuple[str, ...]:
+    """The weights of a layer that can become integers, by their own names; none for other modules."""
+    names = _ATTENTION if isinstance(module, nn.MultiheadAttention) else ("weight",)
+    return tuple(
+        name for name in names if refusal(module) is None and module._parameters.get(name) is not None
+    )
+
+
+def refusal(module: nn.Module) -> str | None:
+    """Why a module that holds weights cannot hold them as integers; `None` when it can."""
+    if hasattr(module, "quantized_weights"):
+        return "it is quantized already"
+    base = next((base for base in type(module).__mro__ if base in _TYPES), None)
+    if base is None:
+        return f"there is no integer form of {type(module).__name__}"
+    if type(module).forward is not base.forward:
+        return f"{type(module).__name__} has a forward of its own"
+    if isinstance(module, nn.Embedding) and module.max_norm is not None:
+        return "its table is renormalised in place (max_norm)"
+    return None
+
+
+def weight_only_swap(name: str, module: nn.Module, weights: Mapping[str, QTensor]) -> Swap:
+    """The edit that replaces a layer by one with these integer weights and floating-point arithmetic."""
+    base = next(base for base in type(module).__mro__ if base in _TYPES)
+    return quantized_swap(name, _TYPES[base], weights)
+
+
+def quantized_swap(
+    name: str,
+    kind: str,
+    weights: Mapping[str, QTensor],
+    *,
+    options: Mapping[str, Any] | None = None,
+    tensors: Mapping[str, Tensor] | None = None,
+) -> Swap:
+    """The edit that replaces a layer by a registered type with these integer weights.
+
+    Args:
+        name: of the layer.
+        kind: the registered type.
+        weights: by their own names in the layer.
+        options: further options of the type.
+        tensors: further tensors of the new layer.
+    """
+    held = {own: weight_options(weight) for own, weight in weights.items()}
+    given: dict[str, Tensor] = {}
+    for own, weight in weights.items():
+        given |= weight_tensors(own, weight)
+    return Swap(name, kind, {"weights": held, **(options or {})}, {**given, **(tensors or {})})
