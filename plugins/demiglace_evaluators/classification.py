@@ -52,10 +52,10 @@ class Classification(Evaluator[ClassificationConfig]):
         metrics = {"accuracy": _share(tally.hits)}
         metrics |= {f"top{k}_accuracy": _share(tally.top(k)) for k in self.config.top_k}
         losses = tally.losses
-        metrics["loss"] = Metric(float(losses.mean()), False, "nats", losses.numel(), losses)
+        metrics["loss"] = Metric(float(losses.double().mean()), False, "nats", losses.numel(), losses)
         metrics["f1"] = Metric(tally.f1(), True, "share", losses.numel())
         if self.config.gap:
-            train = float(self._tally(model, context, "train").hits.mean())
+            train = float(self._tally(model, context, "train").hits.double().mean())
             metrics["accuracy_gap"] = Metric(train - metrics["accuracy"].value, False, "share")
         return metrics
 
@@ -77,7 +77,7 @@ class Classification(Evaluator[ClassificationConfig]):
 
 
 def _share(hits: Tensor) -> Metric:
-    return Metric(float(hits.mean()), True, "share", hits.numel(), hits)
+    return Metric(float(hits.double().mean()), True, "share", hits.numel(), hits)
 
 
 SPEC = PassSpec(

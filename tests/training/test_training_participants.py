@@ -129,7 +129,8 @@ def test_cuts_between_steps_take_moments_averages_and_masks_along(net, context, 
     assert (net.module[0].weight == 0).sum() == (~net.masks["0.weight"]).sum()
     for parameter in net.module.parameters():
         shapes = {value.shape for value in loop.optimizer.state[parameter].values() if value.dim()}
-        assert all(size in (1, own) for shape in shapes for size, own in zip(shape, parameter.shape))
+        for shape in shapes:
+            assert all(size in (1, own) for size, own in zip(shape, parameter.shape, strict=True))
 
 
 def test_a_cut_keeps_the_moments_of_what_stays(net, context):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -51,13 +50,13 @@ def named_loss(name: str, options: Mapping[str, object]) -> TaskLoss:
             or with labels of another shape, which torch would broadcast.
     """
     refuse(loss_problems(name, options))
-    compute = partial(LOSSES[name], **_tensors(options))
+    compute, given = LOSSES[name], _tensors(options)
     elementwise = name in _ELEMENTWISE
 
     def loss(outputs: Any, batch: Batch) -> Tensor:
         scores = prediction(outputs)
-        labels = _labels(batch)
-        return compute(scores, _like(scores, labels, name) if elementwise else labels)
+        labels = _like(scores, _labels(batch), name) if elementwise else _labels(batch)
+        return compute(scores, labels, **_on(scores.device, given))
 
     return loss
 
@@ -66,6 +65,13 @@ def _tensors(options: Mapping[str, object]) -> dict[str, Any]:
     """Lists of numbers, such as class weights, as tensors."""
     return {
         name: torch.tensor(value) if isinstance(value, list) else value for name, value in options.items()
+    }
+
+
+def _on(device: torch.device, options: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: value.to(device) if isinstance(value, torch.Tensor) else value
+        for name, value in options.items()
     }
 
 

@@ -76,7 +76,8 @@ def named_pacer(
     """
     length = _LENGTHS.get(name)
     spans = length is not None and not {length, "epochs"} & set(options)
-    unit: Per = "epoch" if by_epochs and not spans and name not in _BY_STEP else "step"
+    by_step = name in _BY_STEP or spans or not by_epochs
+    unit: Per = "step" if by_step and name != "ReduceLROnPlateau" else "epoch"
 
     def make(optimizer: Optimizer, at: Position) -> Pacer:
         given = plain(options)
