@@ -12,7 +12,7 @@ from demiglace.errors import Fault, PluginError, RecipeError
 from demiglace.passes import Kind, SourceSpec
 from demiglace.passes.schedule import Schedule
 from demiglace.plugins import Registry, requirement_faults
-from demiglace.recipe import NetworkTable, PassTable, Recipe, UseTable, validate
+from demiglace.recipe import NetworkTable, PassTable, Recipe, UseTable, in_order, validate
 
 
 def check(recipe: Recipe, registry: Registry, given: Given | None = None) -> Checked:
@@ -36,7 +36,7 @@ def check(recipe: Recipe, registry: Registry, given: Given | None = None) -> Che
     if not checker.faults:
         checker.faults += order_faults(checked, given)
     if checker.faults:
-        raise RecipeError(faults=checker.faults)
+        raise RecipeError(faults=in_order(checker.faults))
     return checked
 
 
@@ -150,7 +150,8 @@ class _Checker:
         """The resolved source of a table, or `None` without one or with a fault."""
         if table is None or table.use is None:
             return None
-        spec = self.named(table.use, known, path, "source")
+        kind = "data source" if path == ("data",) else "model source"
+        spec = self.named(table.use, known, path, kind)
         config = None if spec is None else self.options(spec.config, table.options, path)
         return None if spec is None or config is None else SourceUse(path, spec, config, table.options)
 

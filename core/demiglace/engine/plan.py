@@ -57,15 +57,14 @@ def plan(
     """
     checked = check(recipe, registry, given)
     graph = _structure(checked, model)
-    if graph is None:
-        return Plan(checked)
-    faults = [
-        fault
-        for step in (*checked.steps, *checked.evaluations)
-        for fault in _step_faults(checked, step, graph)
-    ]
+    faults = list(_transform_faults(checked.recipe))
+    if graph is not None:
+        steps = (*checked.steps, *checked.evaluations)
+        faults += [fault for step in steps for fault in _step_faults(checked, step, graph)]
     if faults:
         raise RecipeError(faults=faults)
+    if graph is None:
+        return Plan(checked)
     return Plan(checked, sum(parameter.numel() for parameter in graph.module.parameters()))
 
 
@@ -83,6 +82,14 @@ def model_source(checked: Checked, use: SourceUse | None) -> ModelSource[Any] | 
         return None
     source: ModelSource[Any] = checked.registry.implementation(use.spec)(use.config)
     return source
+
+
+def _transform_faults(recipe: Recipe) -> Iterator[Fault]:
+    """What is wrong with `[data] transform`, which only torchvision can tell."""
+    from demiglace.data import transform_faults
+
+    for number, fault in transform_faults(recipe.data.transform if recipe.data else ()):
+        yield fault.at(recipe.place(("data", "transform", number)))
 
 
 def _step_faults(checked: Checked, step: Step, graph: ModelGraph) -> Iterator[Fault]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from difflib import SequenceMatcher
 
 _CUTOFF = 0.6
+_BAND = 0.15  # how much less alike than the best one a further name may be
 _SHOWN = 12
 
 
@@ -17,7 +18,8 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> list[str]:
     """
     matcher = SequenceMatcher(b=name.lower())
     scored = sorted((-_likeness(matcher, one), one) for one in set(known))
-    return [one for score, one in scored if -score >= _CUTOFF][:count]
+    enough = max(_CUTOFF, -scored[0][0] - _BAND) if scored else _CUTOFF
+    return [one for score, one in scored if -score >= enough][:count]
 
 
 def _likeness(matcher: SequenceMatcher[str], candidate: str) -> float:
