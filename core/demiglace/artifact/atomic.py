@@ -12,8 +12,8 @@ import fcntl
 import json
 import math
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -119,12 +119,12 @@ def _literal(target: Path) -> str:
 def _locked_folder(target: Path) -> tuple[Path, int]:
     """A new hidden folder for `target` with a lock held on it: its path and the lock's descriptor."""
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}{_NEW}", dir=target.parent))
+        folder = target.with_name(f".{target.name}{_NEW}{secrets.token_hex(8)}")
+        folder.mkdir()
         lock = os.open(folder, os.O_RDONLY)
         fcntl.flock(lock, fcntl.LOCK_EX)
         # Another process may have swept it before the lock was held.
         if folder.exists():
-            folder.chmod(0o755)
             return folder, lock
         os.close(lock)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from demiglace.artifact.manifest import DAMAGED, GRAPH, ArtifactInfo, TensorInfo
+from demiglace.artifact.manifest import GRAPH, ArtifactInfo
 from demiglace.errors import ArtifactError, GraphError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def replayed(module: nn.Module, info: ArtifactInfo) -> Iterator[None]:
     from demiglace.graph import ModelGraph, apply
     from demiglace.graph.plain import PlainGraph
 
-    edits = () if isinstance(module, PlainGraph) else info.edits
+    edits = () if isinstance(module, PlainGraph) else info.state.edits
     try:
         transaction = apply(ModelGraph(module), edits)
     except GraphError as error:
@@ -40,16 +40,16 @@ def replayed(module: nn.Module, info: ArtifactInfo) -> Iterator[None]:
 
 
 def _check(module: nn.Module, info: ArtifactInfo) -> None:
-    from demiglace.artifact.state import named_tensors, tied_names
+    from demiglace.artifact.snapshot import named_tensors, tied_names
     from demiglace.graph.plain import PlainGraph
 
-    stored = _stored_names(info)
+    stored, known = _stored_names(info), info.tensors
     for group in tied_names(module):
         if len({stored.get(name, name) for name in group}) > 1:
             raise _other_structure(info, f"{group[0]!r} and {group[1]!r} are one tensor")
     names = set()
     for name, tensor in named_tensors(module):
-        saved = info.tensors.get(stored.get(name, name))
+        saved = known.get(stored.get(name, name))
         if saved is None:
             raise _other_structure(info, f"{name!r} was not saved")
         if saved.shape != tuple(tensor.shape):
@@ -57,7 +57,7 @@ def _check(module: nn.Module, info: ArtifactInfo) -> None:
                 info, f"{name!r} has shape {list(tensor.shape)}, saved was {list(saved.shape)}"
             )
         names.add(name)
-    absent = [name for name in info.tensors if name not in names]
+    absent = [name for name in known if name not in names]
     # A graph leaves out what inference does not run; a module leaves out the graph's constants.
     if absent and not isinstance(module, PlainGraph) and GRAPH not in info.files:
         raise _other_structure(info, f"it has no {absent[0]!r}")
@@ -72,7 +72,7 @@ def _other_structure(info: ArtifactInfo, reason: str) -> ArtifactError:
 
 def _stored_names(info: ArtifactInfo) -> dict[str, str]:
     """Under which name each tied tensor is stored."""
-    return {name: group[0] for group in info.tied for name in group}
+    return {name: group[0] for group in info.state.tied for name in group}
 
 
 def fill(module: nn.Module, info: ArtifactInfo, tensors: Mapping[str, Tensor]) -> None:
@@ -80,8 +80,7 @@ def fill(module: nn.Module, info: ArtifactInfo, tensors: Mapping[str, Tensor]) -
 
     A tensor that holds values keeps its identity and device; one on the meta device is replaced.
     """
-    stored = _stored_names(info)
-    values = {name: _in_memory_order(name, tensors[name], each) for name, each in info.tensors.items()}
+    stored, saved = _stored_names(info), info.tensors
     placed: dict[int, tuple[Tensor, Tensor]] = {}  # the old tensor is kept so that its id stays its own
     for path, holder in list(module.named_modules(remove_duplicate=False)):
         for own in [*holder._parameters, *holder._buffers]:
@@ -91,9 +90,9 @@ def fill(module: nn.Module, info: ArtifactInfo, tensors: Mapping[str, Tensor]) -
             name = f"{path}.{own}" if path else own
             source = stored.get(name, name)
             if id(old) not in placed:
-                placed[id(old)] = (old, _placed(old, values[source], info.tensors[source].requires_grad))
+                placed[id(old)] = (old, _placed(old, tensors[source], saved[source].requires_grad))
             setattr(holder, own, placed[id(old)][1])
-    root, others = info.training
+    root, others = info.state.training
     for path, each in module.named_modules():
         each.training = root != (path in others)
 
@@ -107,16 +106,3 @@ def _placed(old: Tensor, value: Tensor, requires_grad: bool) -> Tensor:
     old.grad = None
     old.data = value.to(old.device)
     return old.requires_grad_(requires_grad)
-
-
-def _in_memory_order(name: str, tensor: Tensor, saved: TensorInfo) -> Tensor:
-    """The tensor with the strides that it had, channels last for one."""
-    import torch
-
-    from demiglace.artifact.state import is_dense
-
-    if saved.stride is None:
-        return tensor
-    if len(saved.stride) != tensor.dim() or not is_dense(saved.shape, saved.stride):
-        raise ArtifactError(f"{name!r} has strides that do not fit its shape", hint=DAMAGED)
-    return torch.empty_strided(saved.shape, saved.stride, dtype=tensor.dtype).copy_(tensor)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from demiglace.artifact.filling import fill, replayed
 from demiglace.artifact.manifest import DAMAGED, MASK_PREFIX, TENSORS, ArtifactInfo, read_info
+from demiglace.artifact.state import TensorInfo
 from demiglace.artifact.structures import Model, Resolver, built, has_meta
 from demiglace.errors import ArtifactError
 
@@ -39,7 +40,9 @@ class Artifact:
         """The model as passes see it."""
         from demiglace.graph import ModelGraph
 
-        return ModelGraph(self.module, masks=dict(self.masks), edits=list(self.info.edits))
+        return ModelGraph(
+            self.module, masks=dict(self.masks), edits=list(self.info.state.edits), origin=self.info.origin
+        )
 
 
 def open_artifact(
@@ -67,7 +70,8 @@ def open_artifact(
         module = built(info, model, resolve, meta=False)
         with replayed(module, info):
             fill(module, info, tensors)
-    return Artifact(info, module, masks)
+    names = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    return Artifact(info, module, {name: keep for name, keep in masks.items() if name in names})
 
 
 def load(path: str | Path, *, model: Model | None = None, resolve: Resolver | None = None) -> nn.Module:
@@ -81,9 +85,25 @@ def _read(info: ArtifactInfo) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
     if TENSORS not in info.files:
         raise ArtifactError(f"{info.path} lists no {TENSORS}", hint=DAMAGED)
-    expected = {name: (each.dtype, each.shape) for name, each in info.tensors.items()}
-    bits = {name: (-(-math.prod(mask.shape) // 8),) for name, mask in info.masks.items()}
-    expected |= {MASK_PREFIX + name: ("uint8", shape) for name, shape in bits.items()}
+    known, kept = info.tensors, info.state.masks
+    expected = {name: (each.dtype, each.shape) for name, each in known.items()}
+    for name, mask in kept.items():
+        expected[MASK_PREFIX + name] = ("uint8", (-(-math.prod(mask.shape) // 8),))
     tensors = read_tensors(info.path / TENSORS, expected, info.files[TENSORS])
-    masks = {name: unpacked(tensors.pop(MASK_PREFIX + name), mask.shape) for name, mask in info.masks.items()}
+    masks = {name: unpacked(tensors.pop(MASK_PREFIX + name), mask.shape) for name, mask in kept.items()}
+    for name, saved in known.items():
+        tensors[name] = _in_memory_order(name, tensors[name], saved)
     return tensors, masks
+
+
+def _in_memory_order(name: str, tensor: Tensor, saved: TensorInfo) -> Tensor:
+    """The tensor with the strides that it had, channels last for one."""
+    import torch
+
+    from demiglace.artifact.snapshot import is_dense
+
+    if saved.stride is None:
+        return tensor
+    if len(saved.stride) != tensor.dim() or not is_dense(saved.shape, saved.stride):
+        raise ArtifactError(f"{name!r} has strides that do not fit its shape", hint=DAMAGED)
+    return torch.empty_strided(saved.shape, saved.stride, dtype=tensor.dtype).copy_(tensor)

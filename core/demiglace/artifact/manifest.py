@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from demiglace.artifact.atomic import canonical_json
-from demiglace.artifact.edit_codec import edit_from_json, edit_to_json
 from demiglace.artifact.origins import CallerOrigin, GraphOrigin, Origin, SourceOrigin, Structure
+from demiglace.artifact.state import State, TensorInfo, sizes
 from demiglace.errors import ArtifactError
-from demiglace.graph.edits import Lower, StructuralEdit
 
 FORMAT = "demiglace-artifact"
 VERSION = 1
@@ -24,56 +23,6 @@ MASK_PREFIX = "mask:"
 """Before a parameter's name: the key of its bit-packed mask in the tensors file."""
 
 DAMAGED = "copy it again from where it came, or run the recipe again"
-
-
-@dataclass(frozen=True)
-class TensorInfo:
-    """A stored parameter, buffer or constant."""
-
-    #: As torch names it, such as `float32`.
-    dtype: str
-    shape: tuple[int, ...]
-    #: Of the elements' bytes in row-major order.
-    sha256: str
-    #: Of the tensor in memory, in elements, where it is not row-major (channels last, say).
-    stride: tuple[int, ...] | None = None
-    requires_grad: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """As in the manifest."""
-        known = {"dtype": self.dtype, "shape": list(self.shape), "sha256": self.sha256}
-        stride = {} if self.stride is None else {"stride": list(self.stride)}
-        return {**known, **stride, "requires_grad": self.requires_grad}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> TensorInfo:
-        """What `to_json` gave."""
-        stride = value.get("stride")
-        return cls(
-            str(value["dtype"]),
-            _sizes(value["shape"]),
-            str(value["sha256"]),
-            None if stride is None else _sizes(stride),
-            bool(value["requires_grad"]),
-        )
-
-
-@dataclass(frozen=True)
-class MaskInfo:
-    """A stored mask, eight weights a byte."""
-
-    shape: tuple[int, ...]
-    #: Of the packed bytes.
-    sha256: str
-
-    def to_json(self) -> dict[str, Any]:
-        """As in the manifest."""
-        return {"shape": list(self.shape), "sha256": self.sha256}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> MaskInfo:
-        """What `to_json` gave."""
-        return cls(_sizes(value["shape"]), str(value["sha256"]))
 
 
 @dataclass(frozen=True)
@@ -89,16 +38,12 @@ class ArtifactInfo:
     """What an artifact's manifest says."""
 
     path: Path
-    #: SHA-256 over tensors, masks, ties, training flags and edits: equal for equal models.
-    digest: str
     origin: Origin
-    edits: tuple[StructuralEdit, ...]
-    tensors: Mapping[str, TensorInfo]
-    masks: Mapping[str, MaskInfo]
-    #: Groups of names that hold one tensor; the first of each is in `tensors`.
-    tied: tuple[tuple[str, ...], ...]
-    #: The root's training flag, and the modules that have the other one.
-    training: tuple[bool, tuple[str, ...]]
+    state: State
+    #: Tensors of the graph that the module does not hold.
+    constants: Mapping[str, TensorInfo]
+    #: Whether the structure is the plain-data graph beside the tensors, whatever the origin.
+    is_graph: bool
     files: Mapping[str, FileInfo]
     #: The data's transform, as in the recipe.
     transform: tuple[Mapping[str, Any], ...] = ()
@@ -106,24 +51,26 @@ class ArtifactInfo:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def is_graph(self) -> bool:
-        """Whether the model's own form is the plain-data graph."""
-        return isinstance(self.origin, GraphOrigin) or any(isinstance(edit, Lower) for edit in self.edits)
+    def tensors(self) -> dict[str, TensorInfo]:
+        """Every stored tensor but the masks."""
+        return {**self.state.tensors, **self.constants}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over tensors, masks, ties, flags and edits: equal for equal models."""
+        return self.state.digest()
 
 
 def manifest_json(info: ArtifactInfo) -> dict[str, Any]:
     """The manifest's JSON, its own checksum included."""
-    root, others = info.training
     content = {
         "format": FORMAT,
         "version": VERSION,
         "digest": info.digest,
+        "form": "graph" if info.is_graph else "module",
         "origin": _origin_to_json(info.origin),
-        "edits": [edit_to_json(edit) for edit in info.edits],
-        "tensors": {name: each.to_json() for name, each in info.tensors.items()},
-        "masks": {name: each.to_json() for name, each in info.masks.items()},
-        "tied": [list(group) for group in info.tied],
-        "training": {"root": root, "others": list(others)},
+        "state": info.state.to_json(),
+        "constants": {name: each.to_json() for name, each in info.constants.items()},
         "files": {name: {"bytes": each.bytes, "sha256": each.sha256} for name, each in info.files.items()},
         "transform": [dict(each) for each in info.transform],
         "provenance": dict(info.provenance),
@@ -168,19 +115,14 @@ def _parsed(folder: Path) -> dict[str, Any]:
 
 
 def _info(folder: Path, content: Mapping[str, Any]) -> ArtifactInfo:
-    flags = content["training"]
+    files = content["files"].items()
     return ArtifactInfo(
         path=folder,
-        digest=str(content["digest"]),
         origin=_origin_from_json(content["origin"]),
-        edits=tuple(edit_from_json(edit) for edit in content["edits"]),
-        tensors={name: TensorInfo.from_json(each) for name, each in content["tensors"].items()},
-        masks={name: MaskInfo.from_json(each) for name, each in content["masks"].items()},
-        tied=tuple(tuple(str(name) for name in group) for group in content["tied"]),
-        training=(bool(flags["root"]), tuple(str(name) for name in flags["others"])),
-        files={
-            name: FileInfo(int(each["bytes"]), str(each["sha256"])) for name, each in content["files"].items()
-        },
+        state=State.from_json(content["state"]),
+        constants={name: TensorInfo.from_json(each) for name, each in content["constants"].items()},
+        is_graph={"graph": True, "module": False}[content["form"]],
+        files={name: FileInfo(int(each["bytes"]), str(each["sha256"])) for name, each in files},
         transform=tuple(dict(each) for each in content["transform"]),
         provenance=dict(content["provenance"]),
     )
@@ -188,12 +130,6 @@ def _info(folder: Path, content: Mapping[str, Any]) -> ArtifactInfo:
 
 def _checksum(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json(content)).hexdigest()
-
-
-def _sizes(value: Sequence[Any]) -> tuple[int, ...]:
-    if not all(type(size) is int and size >= 0 for size in value):
-        raise ValueError(f"not a list of sizes: {value}")
-    return tuple(value)
 
 
 def _origin_to_json(origin: Origin) -> dict[str, Any]:
@@ -215,7 +151,7 @@ def _origin_from_json(value: Mapping[str, Any]) -> Origin:
         case {"kind": "source", "name": str(name), "options": dict(options)}:
             return SourceOrigin(name, options)
         case {"kind": "caller", "type": str(kind), "tensors": dict(tensors), "tied": [*tied]}:
-            shapes = {name: (str(dtype), _sizes(shape)) for name, (dtype, shape) in tensors.items()}
+            shapes = {name: (str(dtype), sizes(shape)) for name, (dtype, shape) in tensors.items()}
             return CallerOrigin(kind, Structure(shapes, [tuple(group) for group in tied]))
         case {"kind": "graph"}:
             return GraphOrigin()

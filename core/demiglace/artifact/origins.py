@@ -58,7 +58,7 @@ class CallerOrigin:
     @classmethod
     def of(cls, module: nn.Module) -> CallerOrigin:
         """The origin of a caller's module as it is now: take it before the first edit."""
-        from demiglace.artifact.state import structure_of
+        from demiglace.artifact.snapshot import structure_of
 
         kind = type(module)
         return cls(f"{kind.__module__}.{kind.__qualname__}", structure_of(module))

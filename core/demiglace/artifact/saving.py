@@ -21,8 +21,6 @@ from demiglace.artifact.origins import Origin
 from demiglace.errors import ArtifactError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from demiglace.graph import ModelGraph
     from demiglace.graph.plain import PlainGraph
 
@@ -49,27 +47,28 @@ def save(
     Raises:
         ArtifactError: when a tensor cannot be stored, the disk is full, or `folder` holds something else.
     """
-    from demiglace.artifact.state import State, contents, tensor_info
+    from demiglace.artifact.snapshot import contents, named_tensors, state_of, stored_tensors, tensor_info
     from demiglace.artifact.tensor_file import write_tensors
+    from demiglace.graph.plain import PlainGraph
 
-    target = Path(folder)
+    target = Path(folder).resolve()
     _refuse_to_replace(target)
-    added = {} if graph is None else _only_in(graph, model)
+    plain = model.module if isinstance(model.module, PlainGraph) else graph
+    own = {name for name, _ in named_tensors(model.module)}
+    # Tracing finds constants that the module does not hold.
+    added = {} if plain is None else {k: v for k, v in stored_tensors(plain).items() if k not in own}
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with new_directory(target) as fresh:
             file, hashes = write_tensors(fresh / TENSORS, {**contents(model), **added})
-            state = State.of(model, hashes)
+            files = {TENSORS: file} if plain is None else {TENSORS: file, GRAPH: _write(fresh / GRAPH, plain)}
             info = ArtifactInfo(
                 path=target,
-                digest=state.digest(),
                 origin=origin,
-                edits=state.edits,
-                tensors={**state.tensors, **{name: tensor_info(added[name], hashes[name]) for name in added}},
-                masks=state.masks,
-                tied=state.tied,
-                training=state.training,
-                files={TENSORS: file, **_write_graph(fresh / GRAPH, model, graph)},
+                state=state_of(model, hashes),
+                constants={name: tensor_info(each, hashes[name]) for name, each in added.items()},
+                is_graph=plain is model.module,
+                files=files,
                 transform=tuple(transform),
                 provenance=_versions() if provenance is None else provenance,
             )
@@ -85,23 +84,12 @@ def _refuse_to_replace(target: Path) -> None:
         raise ArtifactError(f"{target} exists and is not an artifact", hint="give another folder")
 
 
-def _only_in(graph: PlainGraph, model: ModelGraph) -> dict[str, Tensor]:
-    """The graph's tensors that the module does not have: constants that tracing found."""
-    from demiglace.artifact.state import named_tensors, stored_tensors
+def _write(path: Path, graph: PlainGraph) -> FileInfo:
+    from demiglace.graph.plain import to_json
 
-    names = {name for name, _ in named_tensors(model.module)}
-    return {name: each for name, each in stored_tensors(graph).items() if name not in names}
-
-
-def _write_graph(path: Path, model: ModelGraph, graph: PlainGraph | None) -> dict[str, FileInfo]:
-    from demiglace.graph.plain import PlainGraph, to_json
-
-    plain = model.module if isinstance(model.module, PlainGraph) else graph
-    if plain is None:
-        return {}
-    content = to_json(plain).encode()
+    content = to_json(graph).encode()
     path.write_bytes(content)
-    return {GRAPH: FileInfo(len(content), hashlib.sha256(content).hexdigest())}
+    return FileInfo(len(content), hashlib.sha256(content).hexdigest())
 
 
 def _versions() -> dict[str, str]:

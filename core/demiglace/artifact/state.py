@@ -1,148 +1,116 @@
-"""A model's tensors as an artifact sees them: which there are, which are one, and their digests."""
+"""What an artifact restores of a model, by hashes in place of values. Needs no torch."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 from demiglace.artifact.atomic import canonical_json
-from demiglace.artifact.edit_codec import edit_to_json
-from demiglace.artifact.manifest import MASK_PREFIX, MaskInfo, TensorInfo
-from demiglace.artifact.origins import Structure
-from demiglace.artifact.tensor_file import dtype_name, packed, sha256_of
-from demiglace.errors import ArtifactError
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from demiglace.graph import ModelGraph
-    from demiglace.graph.edits import StructuralEdit
+from demiglace.artifact.edit_codec import edit_from_json, edit_to_json
+from demiglace.graph.edits import StructuralEdit
 
 
-def named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Every parameter and buffer under each of its names, buffers outside the state dict included."""
-    yield from module.named_parameters(remove_duplicate=False)
-    yield from module.named_buffers(remove_duplicate=False)
+@dataclass(frozen=True)
+class TensorInfo:
+    """A stored parameter, buffer or constant."""
+
+    #: As torch names it, such as `float32`.
+    dtype: str
+    shape: tuple[int, ...]
+    #: Of the elements' bytes in row-major order.
+    sha256: str
+    #: Of the tensor in memory, in elements, where it is not row-major (channels last, say).
+    stride: tuple[int, ...] | None = None
+    requires_grad: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """As in the manifest."""
+        known = {"dtype": self.dtype, "shape": list(self.shape), "sha256": self.sha256}
+        stride = {} if self.stride is None else {"stride": list(self.stride)}
+        return {**known, **stride, "requires_grad": self.requires_grad}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> TensorInfo:
+        """What `to_json` gave."""
+        stride = value.get("stride")
+        return cls(
+            str(value["dtype"]),
+            sizes(value["shape"]),
+            str(value["sha256"]),
+            None if stride is None else sizes(stride),
+            bool(value["requires_grad"]),
+        )
 
 
-def tied_names(module: nn.Module) -> list[list[str]]:
-    """Groups of names that hold one tensor, each with the name that is stored first."""
-    groups: dict[object, list[str]] = {}
-    for name, tensor in named_tensors(module):
-        groups.setdefault(_identity(tensor), []).append(name)
-    return [names for names in groups.values() if len(names) > 1]
+@dataclass(frozen=True)
+class MaskInfo:
+    """A stored mask, eight weights a byte."""
 
+    shape: tuple[int, ...]
+    #: Of the packed bytes.
+    sha256: str
 
-def _identity(tensor: Tensor) -> object:
-    """Equal for two tensors that are the same elements of one storage."""
-    if tensor.is_meta or tensor.numel() == 0 or type(tensor.data).__name__ == "FakeTensor":
-        return id(tensor)
-    return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tuple(tensor.stride())
+    def to_json(self) -> dict[str, Any]:
+        """As in the manifest."""
+        return {"shape": list(self.shape), "sha256": self.sha256}
 
-
-def structure_of(module: nn.Module) -> Structure:
-    """Names, dtypes, shapes and ties of a module."""
-    tensors = {name: (dtype_name(tensor), tuple(tensor.shape)) for name, tensor in named_tensors(module)}
-    return Structure(tensors, [tuple(group) for group in tied_names(module)])
-
-
-def stored_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """The tensors to store, each once, under the first of its names.
-
-    Raises:
-        ArtifactError: for a tensor that is not plain dense memory.
-    """
-    import torch
-
-    aliases = {name for group in tied_names(module) for name in group[1:]}
-    tensors = {name: tensor for name, tensor in named_tensors(module) if name not in aliases}
-    for name, tensor in tensors.items():
-        plain = type(tensor) in {torch.Tensor, torch.nn.Parameter, torch.nn.Buffer}
-        if name.startswith(MASK_PREFIX) or not plain or not _holds_values(tensor):
-            raise ArtifactError(
-                f"{name!r} is a {type(tensor).__name__} of layout {tensor.layout} on {tensor.device.type}, "
-                "which cannot be stored",
-                hint="an artifact stores dense tensors that hold values",
-            )
-    return tensors
-
-
-def _holds_values(tensor: Tensor) -> bool:
-    import torch
-
-    return tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
-
-
-def tensor_info(tensor: Tensor, sha256: str) -> TensorInfo:
-    """What the manifest says of a tensor."""
-    import torch
-
-    contiguous = torch.empty(tensor.shape, device="meta").stride()
-    shape, stride = tuple(tensor.shape), tuple(tensor.stride())
-    unusual = stride != contiguous and is_dense(shape, stride)
-    return TensorInfo(
-        dtype_name(tensor), shape, sha256, stride if unusual else None, bool(tensor.requires_grad)
-    )
-
-
-def is_dense(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
-    """Whether elements fill a block of memory, each place once, in whatever order of dimensions."""
-    expected = 1
-    for step, size in sorted((step, size) for step, size in zip(stride, shape, strict=True) if size != 1):
-        if step != expected:
-            return False
-        expected *= size
-    return expected > 0
-
-
-def contents(model: ModelGraph) -> dict[str, Tensor]:
-    """What the tensors file of this model holds: its tensors, and its masks as bits."""
-    masks = {MASK_PREFIX + name: packed(keep) for name, keep in model.masks.items()}
-    return {**stored_tensors(model.module), **masks}
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> MaskInfo:
+        """What `to_json` gave."""
+        return cls(sizes(value["shape"]), str(value["sha256"]))
 
 
 @dataclass(frozen=True)
 class State:
     """A model's tensors by their hashes, with everything else that an artifact restores."""
 
+    #: By the first of each tensor's names.
     tensors: Mapping[str, TensorInfo]
+    #: By parameter name.
     masks: Mapping[str, MaskInfo]
+    #: Groups of names that hold one tensor; the first of each is in `tensors`.
     tied: tuple[tuple[str, ...], ...]
     #: The root's training flag, and the names of the modules whose flag is the other one.
     training: tuple[bool, tuple[str, ...]]
+    #: Structural edits since the origin, in order.
     edits: tuple[StructuralEdit, ...]
 
+    def to_json(self) -> dict[str, Any]:
+        """As in the manifest."""
+        root, others = self.training
+        return {
+            "tensors": {name: info.to_json() for name, info in self.tensors.items()},
+            "masks": {name: info.to_json() for name, info in self.masks.items()},
+            "tied": [list(group) for group in self.tied],
+            "training": {"root": root, "others": list(others)},
+            "edits": [edit_to_json(edit) for edit in self.edits],
+        }
+
     @classmethod
-    def of(cls, model: ModelGraph, hashes: Mapping[str, str]) -> State:
-        """The state of a model whose `contents` have these SHA-256."""
-        module = model.module
-        shapes = {name: tuple(keep.shape) for name, keep in model.masks.items()}
-        others = tuple(name for name, each in module.named_modules() if each.training != module.training)
+    def from_json(cls, value: Mapping[str, Any]) -> State:
+        """What `to_json` gave."""
+        flags = value["training"]
         return cls(
-            {name: tensor_info(each, hashes[name]) for name, each in stored_tensors(module).items()},
-            {name: MaskInfo(shape, hashes[MASK_PREFIX + name]) for name, shape in shapes.items()},
-            tuple(tuple(group) for group in tied_names(module)),
-            (module.training, others),
-            tuple(model.edits),
+            {name: TensorInfo.from_json(each) for name, each in value["tensors"].items()},
+            {name: MaskInfo.from_json(each) for name, each in value["masks"].items()},
+            tuple(tuple(str(name) for name in group) for group in value["tied"]),
+            (bool(flags["root"]), tuple(str(name) for name in flags["others"])),
+            tuple(edit_from_json(edit) for edit in value["edits"]),
         )
 
     def digest(self) -> str:
-        """The SHA-256 of the state's canonical spelling."""
-        content = {
-            "tensors": {name: info.to_json() for name, info in self.tensors.items()},
-            "masks": {name: info.to_json() for name, info in self.masks.items()},
-            "tied": self.tied,
-            "training": self.training,
-            "edits": [edit_to_json(edit) for edit in self.edits],
-        }
-        return hashlib.sha256(canonical_json(content)).hexdigest()
+        """SHA-256 of the state's canonical spelling: equal for equal models."""
+        return hashlib.sha256(canonical_json(self.to_json())).hexdigest()
 
 
-def state_digest(model: ModelGraph) -> str:
-    """A SHA-256 over everything that an artifact restores of this model, wherever it came from.
+def sizes(value: Sequence[Any]) -> tuple[int, ...]:
+    """A shape or strides out of JSON.
 
-    Equal before saving and after opening, on any device, in any process; `save` gives it for free.
+    Raises:
+        ValueError: when it holds anything but integers from 0.
     """
-    return State.of(model, {name: sha256_of(each) for name, each in contents(model).items()}).digest()
+    if not all(type(size) is int and size >= 0 for size in value):
+        raise ValueError(f"not a list of sizes: {value}")
+    return tuple(value)

@@ -89,7 +89,7 @@ def _quietly(build: Build, device: str) -> nn.Module:
 def _from_caller(info: ArtifactInfo, origin: CallerOrigin, model: Model) -> nn.Module:
     from torch import nn
 
-    from demiglace.artifact.state import structure_of
+    from demiglace.artifact.snapshot import structure_of
 
     module = model if isinstance(model, nn.Module) else _quietly(model, "cpu")
     if not isinstance(module, nn.Module):

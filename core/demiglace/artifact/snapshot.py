@@ -1,0 +1,121 @@
+"""A model's tensors as an artifact sees them: which there are, which are one, and their digests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from demiglace.artifact.manifest import MASK_PREFIX
+from demiglace.artifact.origins import Structure
+from demiglace.artifact.state import MaskInfo, State, TensorInfo
+from demiglace.artifact.tensor_file import dtype_name, packed, sha256_of
+from demiglace.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from demiglace.graph import ModelGraph
+
+
+def named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Every parameter and buffer under each of its names, buffers outside the state dict included."""
+    yield from module.named_parameters(remove_duplicate=False)
+    yield from module.named_buffers(remove_duplicate=False)
+
+
+def tied_names(module: nn.Module) -> list[list[str]]:
+    """Groups of names that hold one tensor, each with the name that is stored first."""
+    groups: dict[object, list[str]] = {}
+    for name, tensor in named_tensors(module):
+        groups.setdefault(_identity(tensor), []).append(name)
+    return [names for names in groups.values() if len(names) > 1]
+
+
+def _identity(tensor: Tensor) -> object:
+    """Equal for two tensors that are the same elements of one storage."""
+    if tensor.is_meta or tensor.numel() == 0 or type(tensor.data).__name__ == "FakeTensor":
+        return id(tensor)
+    return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tuple(tensor.stride())
+
+
+def structure_of(module: nn.Module) -> Structure:
+    """Names, dtypes, shapes and ties of a module."""
+    tensors = {name: (dtype_name(tensor), tuple(tensor.shape)) for name, tensor in named_tensors(module)}
+    return Structure(tensors, [tuple(group) for group in tied_names(module)])
+
+
+def stored_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """The tensors to store, each once, under the first of its names.
+
+    Raises:
+        ArtifactError: for a tensor that is not plain dense memory.
+    """
+    import torch
+
+    aliases = {name for group in tied_names(module) for name in group[1:]}
+    tensors = {name: tensor for name, tensor in named_tensors(module) if name not in aliases}
+    for name, tensor in tensors.items():
+        plain = type(tensor) in {torch.Tensor, torch.nn.Parameter, torch.nn.Buffer}
+        if name.startswith(MASK_PREFIX) or not plain or not _holds_values(tensor):
+            raise ArtifactError(
+                f"{name!r} is a {type(tensor).__name__} of layout {tensor.layout} on {tensor.device.type}, "
+                "which cannot be stored",
+                hint="an artifact stores dense tensors that hold values",
+            )
+    return tensors
+
+
+def _holds_values(tensor: Tensor) -> bool:
+    import torch
+
+    return tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
+
+
+def tensor_info(tensor: Tensor, sha256: str) -> TensorInfo:
+    """What the manifest says of a tensor."""
+    import torch
+
+    contiguous = torch.empty(tensor.shape, device="meta").stride()
+    shape, stride = tuple(tensor.shape), tuple(tensor.stride())
+    unusual = stride != contiguous and is_dense(shape, stride)
+    return TensorInfo(
+        dtype_name(tensor), shape, sha256, stride if unusual else None, bool(tensor.requires_grad)
+    )
+
+
+def is_dense(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
+    """Whether elements fill a block of memory, each place once, in whatever order of dimensions."""
+    expected = 1
+    for step, size in sorted((step, size) for step, size in zip(stride, shape, strict=True) if size != 1):
+        if step != expected:
+            return False
+        expected *= size
+    return expected > 0
+
+
+def contents(model: ModelGraph) -> dict[str, Tensor]:
+    """What the tensors file of this model holds: its tensors, and its masks as bits."""
+    masks = {MASK_PREFIX + name: packed(keep) for name, keep in model.masks.items()}
+    return {**stored_tensors(model.module), **masks}
+
+
+def state_of(model: ModelGraph, hashes: Mapping[str, str]) -> State:
+    """The state of a model whose `contents` have these SHA-256."""
+    module = model.module
+    shapes = {name: tuple(keep.shape) for name, keep in model.masks.items()}
+    others = tuple(name for name, each in module.named_modules() if each.training != module.training)
+    return State(
+        {name: tensor_info(each, hashes[name]) for name, each in stored_tensors(module).items()},
+        {name: MaskInfo(shape, hashes[MASK_PREFIX + name]) for name, shape in shapes.items()},
+        tuple(tuple(group) for group in tied_names(module)),
+        (module.training, others),
+        tuple(model.edits),
+    )
+
+
+def state_digest(model: ModelGraph) -> str:
+    """A SHA-256 over everything that an artifact restores of this model, wherever it came from.
+
+    Equal before saving and after opening, on any device, in any process; `save` gives it for free.
+    """
+    return state_of(model, {name: sha256_of(each) for name, each in contents(model).items()}).digest()
