@@ -57,6 +57,17 @@ def test_a_misspelt_option_gets_the_nearest(call):
     assert "--json" in got.err
 
 
+def test_without_a_command_there_is_the_help(call):
+    got = call()
+    assert (got.code, got.err) == (0, "")
+    assert got.out == call("--help").out
+
+
+def test_a_stream_that_cannot_show_a_character_is_no_error(spawn, here):
+    (here / "café.toml").write_text("x")
+    assert spawn("check", "café.toml", PYTHONIOENCODING="ascii").returncode == 2
+
+
 def test_a_missing_argument_is_a_usage_error(call):
     got = call("check")
     assert got.code == 2

@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 import click
 
@@ -27,6 +28,10 @@ from demiglace.errors import (
 def guarded(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and render whatever goes wrong; return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A terminal that cannot show a character shows a question mark instead of failing the run.
+            stream.reconfigure(errors="replace")
     as_json = "--json" in given
     try:
         return _invoked(given)

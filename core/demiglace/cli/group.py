@@ -58,9 +58,12 @@ def _version(context: click.Context, parameter: click.Parameter, asked: bool) ->
 _SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 
 
-@click.group(cls=LazyGroup, context_settings=_SETTINGS)
+@click.group(cls=LazyGroup, context_settings=_SETTINGS, invoke_without_command=True)
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show it."
 )
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Compress PyTorch models by recipe: ordered passes, checked before they run, verified after."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
