@@ -86,6 +86,7 @@ def measure(model: ModelGraph, example: Example | None = None) -> Footprint:
         example: inputs for `macs`; counted on their shapes alone, at no cost of computing.
     """
     layers = {name: _layer(tensor, model.masks.get(name)) for name, tensor in model.module.named_parameters()}
+    layers |= _quantized(model.module)
     masks = sum(-(-keep.numel() // 8) for keep in model.masks.values())
     return Footprint(
         parameters=sum(layer.parameters for layer in layers.values()),
@@ -113,6 +114,20 @@ def _tensors(module: nn.Module) -> Iterator[Tensor]:
 def _layer(tensor: Tensor, keep: Tensor | None) -> LayerFootprint:
     elements = tensor.numel()
     return LayerFootprint(elements, elements - _nonzero(tensor.detach(), keep), 8 * tensor.nbytes)
+
+
+def _quantized(module: nn.Module) -> dict[str, LayerFootprint]:
+    """The weights that are no parameters any more but integers in buffers, each shared one once."""
+    found, seen = {}, set()
+    for path, holder in module.named_modules():
+        for own, weight in getattr(holder, "quantized_weights", tuple)():
+            memory = weight.codes.data_ptr() or id(weight.codes)  # 0 on the meta device
+            if memory in seen:
+                continue
+            seen.add(memory)
+            name = f"{path}.{own}" if path else own
+            found[name] = LayerFootprint(weight.numel(), weight.zeros(), weight.stored_bits())
+    return found
 
 
 def _nonzero(tensor: Tensor, keep: Tensor | None) -> int:
