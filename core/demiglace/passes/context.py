@@ -53,6 +53,8 @@ class Context:
     carry: dict[str, Any] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
     left_alone: dict[str, str] = field(default_factory=dict)
+    #: What an editor found out on the way, plain JSON for `run.json`.
+    figures: dict[str, object] = field(default_factory=dict)
 
     def rng(self) -> torch.Generator:
         """A fresh CPU generator at this step's seed: the only randomness that a pass may use."""
