@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from demiglace.errors import RecipeError
+from demiglace.recipe import load_recipe
 
 TEXT = """
 seed = 0
@@ -66,8 +73,6 @@ def test_a_teachers_recipe_can_be_overridden_inside_and_whole(load):
 
 
 def test_a_recipe_that_is_loaded_already_can_be_overridden(load):
-    from demiglace.recipe import load_recipe
-
     assert load_recipe(load(TEXT), overrides=["dense.epochs=6"]).passes[0].options["epochs"] == 6
 
 
@@ -93,6 +98,7 @@ def test_what_an_override_makes_wrong_is_placed_in_the_override(message):
         ("dense.epochs.x.y=1", "1:14: dense.epochs is 3, not a table", "set it whole: dense.epochs=..."),
         ("seed", '1:1: "seed" is not path=value', "write --set dense.epochs=5"),
         ("=3", '1:1: "=3" is not path=value', "write --set dense.epochs=5"),
+        ('"a\\q"=3', '1:1: ""a\\q"=3" is not path=value', "write --set dense.epochs=5"),
         ("fc*.x=3", '1:1: "fc*.x=3" is not path=value', "write --set dense.epochs=5"),
         ("seed=", "1:6: not valid TOML: a value is missing", "write `key = value`"),
         ("seed=[1", "1:8: not valid TOML: the array is not closed", "close it with ]"),
@@ -105,6 +111,13 @@ def test_an_override_that_leads_nowhere_says_where_it_ends(message, override, fa
     lines = message(TEXT, override).splitlines()
     assert lines[0] == f"--set:{fault}"
     assert hint in lines[-1]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text("aseds.=0123[]{}'\"\\#,\n \té_-:", max_size=16))
+def test_any_text_is_an_override_or_a_recipe_error(text):
+    with suppress(RecipeError):
+        load_recipe({"seed": 1, "pass": [{"use": "a.s"}]}, overrides=[text])
 
 
 def test_every_wrong_override_is_reported(faults):

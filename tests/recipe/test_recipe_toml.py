@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from demiglace.errors import RecipeError
 from demiglace.recipe import load_recipe
@@ -122,6 +125,13 @@ def test_a_syntax_error_shows_the_line_and_a_caret():
         "      |       ^^^^^^^^^^^^^^^\n"
         '  hint: text stands in quotes: "prune.magnitude"'
     )
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=40) | st.text("ab.=12[]{}'\"\\#,\n\r \té-:T+_", max_size=40).map(str.encode))
+def test_any_bytes_are_a_tree_or_a_recipe_error(raw):
+    with suppress(RecipeError):
+        parse(raw, "r.toml")
 
 
 def test_a_missing_file_shows_the_nearest_in_its_folder(tmp_path):

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+import tomli
+
 from demiglace.errors import Fault, RecipeError
 from demiglace.recipe.ids import id_of, pass_nodes
 from demiglace.recipe.limits import check_limits
@@ -48,7 +50,10 @@ def override(recipe: Node, assignments: Iterable[str]) -> None:
 class _Override:
     def __init__(self, text: Text) -> None:
         self.text = text
-        key, end = key_at(text.source, 0)
+        try:
+            key, end = key_at(text.source, 0)
+        except tomli.TOMLDecodeError:  # a wrong escape in a quoted part
+            key, end = [], 0
         equals = _EQUALS.match(text.source, end)
         if not key or equals is None:
             raise RecipeError(
