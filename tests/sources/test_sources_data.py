@@ -189,6 +189,15 @@ def test_data_sets_of_files_with_split_names_are_read_one_by_one(tmp_path):
     assert batch.labels.tolist() == [0] * 4 + [1] * 4
 
 
+def test_the_only_other_split_of_a_data_set_is_its_test_split(tmp_path):
+    for count, split in ((10, "train"), (3, "val")):
+        write_images(tmp_path / "imagenette2" / split, {"n01440764": count, "n02102040": count})
+        for file in (tmp_path / "imagenette2" / split).rglob("*.png"):
+            file.rename(file.with_suffix(".JPEG"))
+    source = vision(tmp_path, name="Imagenette")
+    assert sizes(source) == {"train": 18, "validation": 2, "test": 6}
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
