@@ -61,12 +61,14 @@ def _distributions() -> list[metadata.Distribution]:
 
     Only these have their metadata parsed: parsing all that are installed takes longer than the rest.
     """
-    found: dict[str, metadata.Distribution] = {}
+    names: dict[str, str] = {}
     for distribution in metadata.distributions():
         text = distribution.read_text("entry_points.txt") or ""
         if re.search(rf"^\s*\[\s*{PROJECT}\s*\]", text, re.MULTILINE):
-            found.setdefault(_normalized(distribution.metadata["Name"]), distribution)
-    return [found[name] for name in sorted(found)]
+            name = distribution.metadata["Name"]
+            names.setdefault(_normalized(name), name)
+    # Asked for by name, because what hides it may have no entry point for us.
+    return [metadata.distribution(names[name]) for name in sorted(names)]
 
 
 def _normalized(name: str) -> str:
