@@ -235,7 +235,7 @@ def _members(tracer: Tracer, roots: Sequence[Tensor]) -> Tensor:
         mark = torch.randint(1, 2**62, (1,), generator=generator)
         signature.scatter_add_(0, root, mark.expand(len(root)))
     frozen = _frozen_mask(tracer)
-    distinct, number = signature.unique(return_inverse=True)
+    number = signature.unique(return_inverse=True)[1]
     number[frozen | (signature == 0)] = -1
     return number
 

@@ -41,7 +41,7 @@ class Labels:
 
     def __init__(self) -> None:
         self._parent = torch.zeros(1, dtype=torch.long)
-        self._inert = torch.zeros(1, dtype=torch.bool)
+        self._weak = torch.zeros(1, dtype=torch.bool)
         self._size = 1
         self._frozen: list[tuple[Tensor, str]] = [(torch.zeros(1, dtype=torch.long), "it has a fixed size")]
 
@@ -51,19 +51,24 @@ class Labels:
         if self._size > len(self._parent):
             more = torch.arange(len(self._parent), 2 * self._size)
             self._parent = torch.cat([self._parent, more])
-            self._inert = torch.cat([self._inert, torch.zeros_like(more, dtype=torch.bool)])
+            self._weak = torch.cat([self._weak, torch.zeros_like(more, dtype=torch.bool)])
         return torch.arange(start, self._size)
 
-    def inert(self, count: int) -> Tensor:
-        """`count` new labels that are frozen from the start and only show where an axis goes."""
+    def weak(self, count: int) -> Tensor:
+        """`count` new labels of an axis that no parameter makes: merged with another, it gives way."""
         labels = self.fresh(count)
-        self._inert[labels] = True
+        self._weak[labels] = True
+        return labels
+
+    def inert(self, count: int) -> Tensor:
+        """`count` weak labels that are frozen from the start and only show where an axis goes."""
+        labels = self.weak(count)
         self.freeze(labels, "a view splits this axis, and another part of it is cut")
         return labels
 
-    def are_inert(self, labels: Tensor) -> bool:
-        """Whether all of these came from `inert`."""
-        return bool(self._inert[labels].all())
+    def are_weak(self, labels: Tensor) -> bool:
+        """Whether all of these came from `weak`."""
+        return bool(self._weak[labels].all())
 
     def __len__(self) -> int:
         return self._size

@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+aten = torch.ops.aten
 
-class NeutralNorms(TorchDispatchMode):
+
+@contextmanager
+def neutral_norms() -> Iterator[None]:
     """While active, layer, group and RMS norms and batch norms in training take no mean or variance."""
+    with _RmsNorms(), _Norms():
+        yield
 
+
+class _RmsNorms(TorchFunctionMode):
+    """RMS norm is taken apart into plain arithmetic before it is dispatched: it is met above that."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func not in {torch.nn.functional.rms_norm, torch.rms_norm, aten.rms_norm.default, aten.rms_norm}:
+            return func(*args, **kwargs)
+        weight = args[2] if len(args) > 2 else kwargs.get("weight")
+        return _scaled(args[0] if args else kwargs["input"], weight, None).clone()
+
+
+class _Norms(TorchDispatchMode):
     def __torch_dispatch__(
         self,
         func: Callable[..., Any],
@@ -20,8 +46,7 @@ class NeutralNorms(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        packet = getattr(func, "overloadpacket", None)
-        neutral = _NEUTRAL.get(packet)
+        neutral = _NEUTRAL.get(getattr(func, "overloadpacket", None))
         return func(*args, **(kwargs or {})) if neutral is None else neutral(*args)
 
 
@@ -45,21 +70,14 @@ def _group_norm(given: Tensor, weight: Tensor | None, bias: Tensor | None, *_: A
     return _scaled(given, _per_channel(weight, rank), _per_channel(bias, rank)).clone(), unused, unused
 
 
-def _rms_norm(given: Tensor, _: Any, weight: Tensor | None, __: float | None) -> Any:
-    return _scaled(given, weight, None).clone(), given.new_zeros(())
-
-
-def _batch_norm(
-    given: Tensor, weight: Any, bias: Any, mean: Any, var: Any, training: bool, *rest: Any
-) -> Any:
+def _batch_norm(given: Tensor, weight: Any, bias: Any, mean: Any, var: Any, training: bool, *rest: Any) -> Any:
     if not training:
-        return torch.ops.aten.native_batch_norm(given, weight, bias, mean, var, training, *rest)
+        return aten.native_batch_norm(given, weight, bias, mean, var, training, *rest)
     return _group_norm(given, weight, bias)
 
 
 _NEUTRAL: dict[Any, Callable[..., Any]] = {
-    torch.ops.aten.native_layer_norm: _layer_norm,
-    torch.ops.aten.native_group_norm: _group_norm,
-    torch.ops.aten._fused_rms_norm: _rms_norm,
-    torch.ops.aten.native_batch_norm: _batch_norm,
+    aten.native_layer_norm: _layer_norm,
+    aten.native_group_norm: _group_norm,
+    aten.native_batch_norm: _batch_norm,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from demiglace.errors import VerificationError
 from demiglace.graph.eval_mode import eval_mode
 from demiglace.graph.export import batch_size, resized
 from demiglace.graph.model_graph import Example
-from demiglace.graph.neutral import NeutralNorms
+from demiglace.graph.neutral import neutral_norms
 
 if TYPE_CHECKING:
     from demiglace.graph.edits import Cut
@@ -131,7 +131,7 @@ def _run_all(
 
 
 def _run(module: nn.Module, tensors: Mapping[str, Tensor], example: Example, neutral: bool) -> list[Tensor]:
-    with eval_mode(module), torch.no_grad(), NeutralNorms() if neutral else nullcontext():
+    with eval_mode(module), torch.no_grad(), neutral_norms() if neutral else nullcontext():
         result = functional_call(module, dict(tensors), example.args, dict(example.kwargs))
     return [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
 
@@ -222,4 +222,3 @@ def _check_telling(outputs: Sequence[Sequence[Tensor]]) -> None:
         raise VerificationError("the model's outputs are all zero, so that a cut cannot be verified")
 
 
-Attempt = Callable[[], nn.Module]

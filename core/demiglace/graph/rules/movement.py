@@ -110,13 +110,14 @@ def _choose(call: Call, dim: int, varying: list[int], where: Tensor, passed_over
 
 
 def _merge(call: Call, earlier: Axis, later: Tensor) -> Tensor:
-    """Two axes became one, which is no vector of independent indices: one of them stays to be cut."""
+    """Two axes became one, which is no vector of independent indices: the larger one stays to be cut."""
     if earlier is None:
         return later
-    if call.tracer.labels.are_inert(later):
-        return earlier
-    call.freeze(earlier, "merges it with another cut axis")
-    return later
+    labels = call.tracer.labels
+    first, second = ((not labels.are_weak(one), len(one.unique())) for one in (earlier, later))
+    winner, loser = (earlier, later) if first >= second else (later, earlier)
+    call.freeze(loser, "merges it with another cut axis")
+    return winner
 
 
 @rule("aten.slice", "aten.narrow", "aten.select", "aten.index_select")
@@ -245,7 +246,7 @@ def expanded(call: Call) -> Value:
     for dim in range(1, len(axes)):
         repeated = dim < lead or value.shape[dim - lead] == 1
         if repeated and call.shape[dim] > 1:
-            axes[dim], zero[dim] = call.tracer.labels.fresh(call.shape[dim]), False
+            axes[dim], zero[dim] = call.tracer.labels.weak(call.shape[dim]), False
     return Value(call.shape, tuple(axes), tuple(zero))
 
 
