@@ -148,8 +148,9 @@ def _keeps_channels(node: Node) -> bool:
 
 def _by_channel(norm: str, convolution: bool, source: Node) -> bool:
     """Whether a normalization's vectors run over the axis that the layer's channels are on."""
-    last = norm in {"layer_norm", "rms_norm"}
-    return last != convolution and (last or convolution or source.meta["val"].dim() == 2)
+    if norm in {"layer_norm", "rms_norm"}:
+        return not convolution
+    return convolution or source.meta["val"].dim() == 2
 
 
 def _affine(node: Node, inputs: dict[str, str], slices: int) -> Iterator[tuple[str, int]]:

@@ -102,12 +102,13 @@ class _Keys:
         return 8 * self.dtype.itemsize - 1
 
     def chunks(self, index: int) -> Iterator[Tensor]:
-        """The keys of one tensor in order of its elements; a chunk may be overwritten, as the next one does."""
+        """The keys of one tensor in order of its elements; each chunk lies where the one before lay."""
         import torch
 
         tensor, keep = self.tensors[index], self.keeps[index]
-        kept = iter(()) if keep is None else _flat_chunks(keep)
-        for part in _flat_chunks(tensor):
+        flat = tensor.is_contiguous() and (keep is None or keep.is_contiguous())
+        kept = iter(()) if keep is None else _chunks(keep, flat)
+        for part in _chunks(tensor, flat):
             key = self._room(tensor.device, part.numel())
             torch.bitwise_and(part.to(self.dtype).view(self.integer), (1 << self.bits) - 1, out=key)
             yield key if keep is None else key.mul_(next(kept))
@@ -131,9 +132,9 @@ class _Keys:
         return counts
 
 
-def _flat_chunks(tensor: Tensor) -> Iterator[Tensor]:
-    """The elements in order, about `_CHUNK` at a time; a tensor that is not contiguous, by its rows."""
-    if tensor.is_contiguous():
+def _chunks(tensor: Tensor, flat: bool) -> Iterator[Tensor]:
+    """The elements in order, about `_CHUNK` at a time, by whole rows unless `flat`."""
+    if flat:
         yield from tensor.view(-1).split(_CHUNK)
         return
     rows = max(1, _CHUNK // max(1, tensor[0].numel()))
