@@ -123,6 +123,7 @@ def test_every_place_leads_back_to_what_was_written(load):
     assert str(recipe.place(("pass", 0, "with", 0, "temperature"), "key")) == "r.toml:32:1"
     assert str(recipe.place(("pass", 2, "epochs"), "header")) == "r.toml:39:1"
     assert str(recipe.place(("evaluate", 0, "use"))) == "r.toml:5:13"
+    assert str(recipe.place(("pass", 1, "id"))) == "r.toml:34:1", "a generated id stands at its pass"
     assert load_recipe(recipe.resolved()).place(("seed",)) is None
 
 
@@ -254,6 +255,12 @@ def test_a_teachers_recipe_is_loaded_from_beside_the_file_and_keeps_its_places(l
         f'teacher.toml:1:8: teacher.recipe.seed must be {SEED}, not ""',
         f"teacher.toml:4:6: teacher.recipe.pass.0.id: {words}",
     ]
+
+
+def test_what_a_teachers_recipe_says_of_its_own_passes_is_checked_too(faults):
+    teacher = "[[pass]]\nuse = 'b'\n[gate]\nacc = { max_drop = 1, against = 'a' }"
+    text = "[teacher]\nrecipe = 'teacher.toml'\n[[pass]]\nuse = 'a'"
+    assert faults(text, teacher=teacher) == ['teacher.toml:4:33: gate.acc.against: there is no pass "a"']
 
 
 def test_a_teachers_recipe_may_stand_in_the_same_file(load):

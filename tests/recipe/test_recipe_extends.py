@@ -176,6 +176,8 @@ def test_a_dict_extends_from_the_working_directory(write):
     recipe = load_recipe({"extends": "base.toml", "seed": 8})
     assert (recipe.seed, recipe.name, len(recipe.passes)) == (8, "base", 2)
     assert str(recipe.place(("pass", 1, "amount"))) == "base.toml:18:10"
+    recipe = load_recipe({"extends": "base.toml", "model": {"widths": [2]}})
+    assert str(recipe.place(("model", "depth"), "header")) == "base.toml:5:1"
 
 
 def test_a_recipe_that_extends_itself_is_one_clear_error(message):

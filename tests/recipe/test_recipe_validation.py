@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from demiglace.errors import RecipeError
-from demiglace.passes import Config, Share, Targeted
+from demiglace.passes import Config, Selector, Share, Targeted
 from demiglace.recipe import PassTable, validate
 from demiglace.recipe.toml import parse
 
@@ -201,3 +201,13 @@ def test_thousands_of_faults_of_one_table_are_counted_not_listed():
         validate(model, {f"k{index}": 1 for index in range(700)})
     assert len(caught.value.faults) == 501
     assert any(fault.message == "the recipe has 200 more faults like these" for fault in caught.value.faults)
+
+
+def test_of_a_unions_branches_the_one_with_words_of_its_own_speaks():
+    model = create_model("M", __base__=Config, layers=(list[str] | Selector, ...))
+    with pytest.raises(RecipeError, match="layers: an empty selector matches nothing"):
+        validate(model, {"layers": ""})
+
+
+def test_the_hint_of_an_option_with_alternatives_is_the_options_own_meaning():
+    assert refused("optimizer = 3")[0].endswith("hint: How to train.")
