@@ -53,8 +53,10 @@ class Loop(Protocol):
     def apply(self, edits: Iterable[Edit]) -> None:
         """Change the model now, all edits or none; optimizer state, averages and participants follow."""
 
-    def capture(self, layer: str) -> Callable[[], Tensor]:
-        """A function that gives the latest output of a layer of the model.
+    def capture(self, layer: str, of: nn.Module | None = None) -> Callable[[], Tensor]:
+        """A function that gives the latest output of a layer of the model, or of a module such as a teacher.
+
+        It is there after a forward pass, in `loss` or in `prepare`, until the step is done.
 
         Raises:
             UsageError: when there is no such layer; names the nearest.
@@ -63,14 +65,20 @@ class Loop(Protocol):
     def train_also(self, parameters: Iterable[nn.Parameter]) -> None:
         """Train further parameters with the model's (only in `prepare`): projections, learned scales."""
 
+    def cut_also(self, parameter: nn.Parameter, dim: int, kept: Sequence[int]) -> None:
+        """Keep some indices of one dimension of such a parameter; the optimizer's state follows."""
+
 
 class Participant(Pass[C]):
     """Takes part in a training loop; every method does nothing unless overridden."""
 
     #: The participant's id in the recipe, set by the engine; messages and loss terms carry it.
     id: str = ""
-    #: The weight that this participant leaves to the trainer's own loss, which they all multiply.
-    task_weight: float = 1.0
+
+    @property
+    def task_weight(self) -> float:
+        """The weight that this participant leaves to the trainer's own loss; those of all are multiplied."""
+        return 1.0
 
     @property
     def settled(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from demiglace.errors import UsageError
@@ -12,26 +11,46 @@ from demiglace.training.outputs import prediction
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-    from torch.utils.hooks import RemovableHandle
 
 
-def capture(module: nn.Module, layer: str) -> tuple[RemovableHandle, Callable[[], Tensor]]:
-    """Keep the latest output of a layer; a handle that ends it, and a function that gives the output.
+class Capture:
+    """The latest output of a layer; call it to have it.
+
+    Args:
+        module: the model.
+        layer: the layer's qualified name, `.` for the model itself.
 
     Raises:
         UsageError: when there is no such layer; names the nearest.
     """
-    layers = {name or ROOT: one for name, one in module.named_modules()}
-    if layer not in layers:
-        raise UsageError(f"the model has no layer {layer!r}", hint=did_you_mean(layer, layers, "its layers"))
-    kept: list[Any] = []
 
-    def keep(_module: nn.Module, _inputs: object, outputs: object) -> None:
-        kept[:] = [outputs]
+    def __init__(self, module: nn.Module, layer: str) -> None:
+        layers = {name or ROOT: one for name, one in module.named_modules()}
+        if layer not in layers:
+            raise UsageError(
+                f"the model has no layer {layer!r}", hint=did_you_mean(layer, layers, "its layers")
+            )
+        self.layer = layer
+        self._module = layers[layer]
+        self._latest: Any = None
+        self._handle = self._module.register_forward_hook(self._keep)
 
-    def latest() -> Tensor:
-        if not kept:
-            raise UsageError(f"layer {layer!r} did not run", hint="name a layer that every forward pass uses")
-        return prediction(kept[0])
+    def __call__(self) -> Tensor:
+        if self._latest is None:
+            raise UsageError(
+                f"layer {self.layer!r} did not run", hint="name a layer that every forward pass uses"
+            )
+        return prediction(self._latest)
 
-    return layers[layer].register_forward_hook(keep), latest
+    def clear(self) -> None:
+        """Let the output go, and with it the graph of its gradients."""
+        self._latest = None
+
+    def remove(self) -> None:
+        """Stop capturing."""
+        self._handle.remove()
+
+    def _keep(self, ran: nn.Module, _inputs: object, outputs: object) -> None:
+        # A deep copy of the model has the hook too, and must not speak for the model.
+        if ran is self._module:
+            self._latest = outputs

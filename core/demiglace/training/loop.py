@@ -14,7 +14,7 @@ from demiglace.errors import Diverged, UsageError
 from demiglace.graph import Cut, apply
 from demiglace.measure import first_nonfinite
 from demiglace.training.averaging import Average
-from demiglace.training.capture import capture
+from demiglace.training.capture import Capture
 from demiglace.training.extent import extent
 from demiglace.training.history import History
 from demiglace.training.masks import hold_masks, mask_gradients, zero_masked
@@ -85,6 +85,7 @@ class TrainingLoop:
         self._after = [one.after_step for one in overriding(participants, "after_step")]
         self._watch = Watch(settings.metric, settings.stopping)
         self._prepared: list[Participant[Any]] = []
+        self._captures: list[Capture] = []
         self._extra: list[nn.Parameter] = []
         self._average: Average | None = None
         self._pacer: Pacer | None = None
@@ -101,13 +102,21 @@ class TrainingLoop:
         for participant in self._prepared:
             participant.on_edit(made)
 
-    def capture(self, layer: str) -> Callable[[], Tensor]:
-        handle, latest = capture(self.model.module, layer)
-        self._cleanup.callback(handle.remove)
-        return latest
+    def capture(self, layer: str, of: nn.Module | None = None) -> Callable[[], Tensor]:
+        captured = Capture(self.model.module if of is None else of, layer)
+        self._cleanup.callback(captured.remove)
+        self._captures.append(captured)
+        return captured
 
     def train_also(self, parameters: Iterable[nn.Parameter]) -> None:
         self._extra += parameters
+
+    def cut_also(self, parameter: nn.Parameter, dim: int, kept: Sequence[int]) -> None:
+        index = torch.tensor(kept, device=parameter.device)
+        parameter.grad = None
+        parameter.data = parameter.data.index_select(dim, index).contiguous()
+        if self._started:
+            reslice(self.optimizer.state[parameter], dim, kept)
 
     # The course of the training.
 
@@ -199,6 +208,9 @@ class TrainingLoop:
             self._diverge(_culprit(terms))
         (total if share == 1.0 else total * share).backward()
         self.history.add(value, terms)
+        # Outputs that stay would keep the graph, which must not see a cut, and its memory.
+        for captured in self._captures:
+            captured.clear()
         context.on_progress(at.step, at.steps, f"epoch {at.epoch + 1}, loss {value:.4g}")
 
     def _clip(self) -> None:
@@ -269,7 +281,7 @@ class TrainingLoop:
         for cut in cuts:
             parameter = parameters.get(cut.tensor)
             if parameter is not None:
-                reslice(self.optimizer.state[parameter], cut)
+                reslice(self.optimizer.state[parameter], cut.dim, cut.kept)
                 if self._average is not None:
                     self._average.follow(cut)
         if cuts:

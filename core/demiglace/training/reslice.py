@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
-if TYPE_CHECKING:
-    from demiglace.graph import Cut
 
+def reslice(state: dict[str, Any], dim: int, kept: Sequence[int]) -> None:
+    """Keep some indices along one dimension of an optimizer's state of one parameter.
 
-def reslice(state: dict[str, Any], cut: Cut) -> None:
-    """Cut an optimizer's state of one parameter as the parameter was cut.
-
-    A moment of the parameter's shape is cut likewise; a factor with one entry along the cut dimension
+    A moment of the parameter's shape is cut likewise; a factor with one entry along that dimension
     (Adafactor) and a step count stay.
     """
     for key, value in state.items():
-        if not isinstance(value, torch.Tensor) or value.dim() <= cut.dim or value.shape[cut.dim] == 1:
+        if not isinstance(value, torch.Tensor) or value.dim() <= dim or value.shape[dim] == 1:
             continue
-        kept = torch.tensor(cut.kept, device=value.device)
-        state[key] = value.index_select(cut.dim, kept).contiguous()
+        index = torch.tensor(kept, device=value.device)
+        state[key] = value.index_select(dim, index).contiguous()

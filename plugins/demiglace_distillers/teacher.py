@@ -1,0 +1,66 @@
+"""Where a distiller's teacher comes from, and running it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from demiglace.errors import UsageError
+from demiglace.passes import Config, Contract, Loop
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from demiglace.data import Batch
+
+
+class Taught(Config):
+    """Options of a pass that learns from a teacher."""
+
+    teacher: Literal["recipe", "start"] = "recipe"
+    """`recipe`: the one of the recipe's `[teacher]` table; `start`: a copy of the model as it is when this
+    training starts, before the participants that stand below this one change it (self-distillation)."""
+
+    def contract(self) -> Contract:
+        return Contract.of(needs=("teacher",) if self.teacher == "recipe" else ())
+
+    def teacher_words(self) -> str:
+        """The teacher as a phrase."""
+        return "the teacher" if self.teacher == "recipe" else "the model as training finds it"
+
+
+def teacher_of(config: Taught, loop: Loop) -> nn.Module:
+    """The teacher's module, in evaluation mode and without gradients.
+
+    Raises:
+        UsageError: when the recipe has none.
+    """
+    import copy
+
+    if config.teacher == "start":
+        module = copy.deepcopy(loop.model.module)
+    elif loop.context.teacher is None:
+        raise UsageError(
+            "there is no teacher to learn from",
+            hint='give the recipe a [teacher] table, or teacher = "start" for self-distillation',
+        )
+    else:
+        module = loop.context.teacher().module
+    return module.to(loop.context.device).eval().requires_grad_(False)
+
+
+def answer(teacher: nn.Module, batch: Batch) -> Any:
+    """The teacher's outputs on a batch.
+
+    Raises:
+        UsageError: when it does not take the batch's inputs.
+    """
+    import torch
+
+    try:
+        with torch.no_grad():
+            return batch.run(teacher)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"the teacher does not take the data's inputs: {type(error).__name__}: {error}",
+            hint="teacher and student must take the same inputs",
+        ) from error
