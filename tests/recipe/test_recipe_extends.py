@@ -195,6 +195,22 @@ def test_a_longer_circle_names_every_step(faults):
     ]
 
 
+def test_a_chain_of_thousands_of_files_is_refused(write):
+    for index in range(150):
+        Path(f"f{index}.toml").write_text(f"extends = 'f{index + 1}.toml'")
+    with pytest.raises(RecipeError, match="the recipe leads to more than 100 files"):
+        load_recipe("f0.toml")
+
+
+def test_teachers_and_students_that_double_at_each_step_are_refused(write):
+    for index in range(40):
+        Path(f"f{index}.toml").write_text(
+            f"[teacher]\nrecipe = 'f{index + 1}.toml'\n[student]\nrecipe = 'f{index + 1}.toml'"
+        )
+    with pytest.raises(RecipeError, match=r"the recipe leads to more than 100 files|there is no file"):
+        load_recipe("f0.toml")
+
+
 def test_a_missing_base_is_placed_at_its_name(message):
     assert message("extends = 'bas.toml'", base=BASE) == (
         "r.toml:1:11: there is no file bas.toml\n"

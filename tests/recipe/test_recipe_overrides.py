@@ -73,7 +73,11 @@ def test_a_teachers_recipe_can_be_overridden_inside_and_whole(load):
 
 
 def test_a_recipe_that_is_loaded_already_can_be_overridden(load):
-    assert load_recipe(load(TEXT), overrides=["dense.epochs=6"]).passes[0].options["epochs"] == 6
+    recipe = load(TEXT)
+    changed = load_recipe(recipe, overrides=["dense.epochs=6"])
+    assert (changed.passes[0].options["epochs"], recipe.passes[0].options["epochs"]) == (6, 3)
+    assert str(changed.place(("pass", 0, "epochs"))) == "--set:1:14"
+    assert changed.place(("seed",)) == recipe.place(("seed",)) is not None
 
 
 def test_what_an_override_makes_wrong_is_placed_in_the_override(message):

@@ -23,6 +23,9 @@ Find = Callable[[str], Path]
 SHIPPED = "recipe:"
 """What begins the name of a shipped recipe where a path could stand."""
 
+MAX_FILES = 100
+"""The most files that one recipe may be put together from, each counted as often as it is read."""
+
 
 def load_recipe(
     source: str | Path | Mapping[str, object] | Recipe,
@@ -41,10 +44,8 @@ def load_recipe(
         RecipeError: with every fault of the first stage that finds any: reading and TOML, `extends`,
             overrides, values, then the envelope.
     """
-    if isinstance(source, Recipe):
-        if not overrides:
-            return source
-        source = source.resolved()
+    if isinstance(source, Recipe) and not overrides:
+        return source
     loader = _Loader(find)
     tree = loader.load(source)
     override(tree, overrides)
@@ -74,8 +75,11 @@ class _Loader:
         self.find = find
         #: The files being read, each named by the one before it, by their real paths.
         self.open: dict[str, str] = {}
+        self.files = 0
 
-    def load(self, source: str | Path | Mapping[str, object]) -> Node:
+    def load(self, source: str | Path | Mapping[str, object] | Recipe) -> Node:
+        if isinstance(source, Recipe):
+            return Node.of(source.resolved()) if source._tree is None else source._tree.copy()
         if isinstance(source, Mapping):
             return self._whole(_from_python(source))
         return self._file(Node(str(source)))
@@ -95,7 +99,7 @@ class _Loader:
     def _file(self, named: Node) -> Node:
         path = self._path(named)
         with self._entered(path, named):
-            tree = self._whole(read_recipe(path, named.place()))
+            tree = self._whole(self._read(path, named))
         tree.value.setdefault("name", Node(path.stem))
         return tree
 
@@ -115,8 +119,14 @@ class _Loader:
             with self._entered(path, named):
                 if (real := _real(path)) not in seen:
                     seen.add(real)
-                    yield from self._layers(read_recipe(path, named.place()), seen)
+                    yield from self._layers(self._read(path, named), seen)
         yield tree
+
+    def _read(self, path: Path, named: Node) -> Node:
+        self.files += 1
+        if self.files > MAX_FILES:
+            raise RecipeError(f"the recipe leads to more than {MAX_FILES} files", place=named.place())
+        return read_recipe(path, named.place())
 
     def _path(self, named: Node) -> Path:
         """The file that a node names: shipped, or from the folder of the file that it stands in."""

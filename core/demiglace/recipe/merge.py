@@ -77,16 +77,10 @@ def _names_another(base: Node, overlay: Node) -> bool:
 
 
 def _merged_tables(base: Node, overlay: Node, faults: list[Fault]) -> Node:
-    merged = _with_marks(dict(base.value), overlay if overlay.text is not None else base)
+    merged = (overlay if overlay.text is not None else base).with_value(dict(base.value))
     for key, node in overlay.value.items():
         merged.value[key] = _merged(base.value.get(key), node, key, faults)
     return merged
-
-
-def _with_marks(value: object, of: Node) -> Node:
-    node = Node(value, of.text)
-    node.key, node.span, node.header = of.key, of.span, of.header
-    return node
 
 
 def _merged_passes(base: Node | None, overlay: Node, faults: list[Fault]) -> Node:
@@ -94,7 +88,7 @@ def _merged_passes(base: Node | None, overlay: Node, faults: list[Fault]) -> Nod
     result = _Passes(held, faults)
     for step in overlay.value:
         result.add(step)
-    return _with_marks(result.steps, overlay)
+    return overlay.with_value(result.steps)
 
 
 class _Passes:
@@ -116,7 +110,7 @@ class _Passes:
         if placement.remove:
             self._remove(step, name, held)
             return
-        own = _with_marks({key: node for key, node in step.value.items() if key not in _PLACING}, step)
+        own = step.with_value({key: node for key, node in step.value.items() if key not in _PLACING})
         merged = _merged(None if held is None else self.steps[held], own, "", self.faults)
         if held is None:
             self.steps.append(merged)

@@ -54,6 +54,21 @@ class Node:
             return cls([cls.of(value, text, depth + 1) for value in data], text)
         return cls(data, text)
 
+    def copy(self) -> Node:
+        """The same values and marks in nodes of their own."""
+        value = self.value
+        if isinstance(value, dict):
+            value = {key: node.copy() for key, node in value.items()}
+        elif isinstance(value, list):
+            value = [node.copy() for node in value]
+        return self.with_value(value)
+
+    def with_value(self, value: Any) -> Node:
+        """Another value with the marks of this one."""
+        node = Node(value, self.text)
+        node.key, node.span, node.header = self.key, self.span, self.header
+        return node
+
     def plain(self) -> Any:
         """The values without their places."""
         if isinstance(self.value, dict):
