@@ -1,0 +1,56 @@
+"""Every built-in mask pruner is an editor as third parties' must be, and every one is tested here."""
+
+from demiglace.testing import EditorConformance
+from demiglace_pruners import demiglace_passes, finalize, magnitude, nm, quantile, random, structured_norm
+
+
+class TestMagnitude(EditorConformance):
+    spec = magnitude.SPEC
+    config = magnitude.MagnitudeConfig(amount=0.3)
+
+
+class TestMagnitudeOfBlocks(EditorConformance):
+    spec = magnitude.SPEC
+    config = magnitude.MagnitudeConfig(amount=0.5, block=4, norm="l2", scope="layer")
+
+
+class TestMagnitudeBelowThreshold(EditorConformance):
+    spec = magnitude.SPEC
+    config = magnitude.MagnitudeConfig(threshold=0.05)
+
+
+class TestQuantile(EditorConformance):
+    spec = quantile.SPEC
+    config = quantile.QuantileConfig(amount=0.3)
+
+
+class TestRandom(EditorConformance):
+    spec = random.SPEC
+    config = random.RandomConfig(amount=0.2)
+
+
+class TestStructuredNorm(EditorConformance):
+    spec = structured_norm.SPEC
+    config = structured_norm.StructuredNormConfig(amount=0.5)
+
+
+class TestNm(EditorConformance):
+    spec = nm.SPEC
+    config = nm.NmConfig()
+
+
+class TestFinalize(EditorConformance):
+    spec = finalize.SPEC
+    config = finalize.FinalizeConfig()
+
+    def model(self):
+        model = super().model()
+        weight = model.module[0].weight
+        model.masks["0.weight"] = weight.detach() > 0
+        weight.data.mul_(model.masks["0.weight"])
+        return model
+
+
+def test_every_pass_of_the_plugin_is_tested_here():
+    tested = {one.spec.name for one in EditorConformance.__subclasses__()}
+    assert {spec.name for spec in demiglace_passes()} - tested == set()
