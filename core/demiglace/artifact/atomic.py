@@ -121,12 +121,13 @@ def _locked_folder(target: Path) -> tuple[Path, int]:
     while True:
         folder = target.with_name(f".{target.name}{_NEW}{secrets.token_hex(8)}")
         folder.mkdir()
-        lock = os.open(folder, os.O_RDONLY)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        # Another process may have swept it before the lock was held.
-        if folder.exists():
-            return folder, lock
-        os.close(lock)
+        # Another process may sweep it before the lock is held.
+        with suppress(FileNotFoundError):
+            lock = os.open(folder, os.O_RDONLY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if folder.exists():
+                return folder, lock
+            os.close(lock)
 
 
 def _remove_unless_locked(folder: Path) -> None:

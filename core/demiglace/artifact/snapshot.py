@@ -33,7 +33,7 @@ def tied_names(module: nn.Module) -> list[list[str]]:
 
 def _identity(tensor: Tensor) -> object:
     """Equal for two tensors that are the same elements of one storage."""
-    if tensor.is_meta or tensor.numel() == 0 or type(tensor.data).__name__ == "FakeTensor":
+    if tensor.numel() == 0 or not _holds_values(tensor):
         return id(tensor)
     return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tuple(tensor.stride())
 

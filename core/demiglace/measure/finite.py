@@ -34,8 +34,6 @@ def _finite(values: Tensor, *, infinite: bool) -> bool:
         return True
     if values.is_complex():
         values = torch.view_as_real(values)
-    if values.itemsize < 2:
-        values = values.float()
     # NaN goes through minimum and maximum, in one pass and without a temporary.
     low, high = torch.aminmax(values)
     bad = torch.isnan(low) if infinite else ~(torch.isfinite(low) & torch.isfinite(high))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from demiglace.graph import Example, ModelGraph
 
-_CHUNK = 1 << 20  # elements that are looked at together where a temporary is needed
+_CHUNK = 1 << 20  # elements that are looked at together
 
 
 @dataclass(frozen=True)
@@ -134,15 +134,17 @@ def _nonzero(tensor: Tensor, keep: Tensor | None) -> int:
     import torch
 
     if keep is None:
-        return int(torch.count_nonzero(tensor))
+        return sum(int(torch.count_nonzero(values)) for values in chunks(tensor))
     pairs = zip(chunks(tensor), chunks(keep), strict=True)
     return sum(int(torch.count_nonzero(values.logical_and(kept))) for values, kept in pairs)
 
 
 def chunks(tensor: Tensor) -> Iterator[Tensor]:
-    """Views of a tensor along its first dimension, of about a million elements each."""
-    if tensor.dim() == 0 or tensor.numel() == 0:
-        yield tensor
-        return
-    rows = max(1, _CHUNK * tensor.shape[0] // tensor.numel())
-    yield from tensor.split(rows)
+    """Views of a tensor along its first dimension, of about a million elements each.
+
+    Floats of eight bits come as float32, since torch computes little with them.
+    """
+    narrow = tensor.is_floating_point() and tensor.itemsize < 2
+    rows = max(1, _CHUNK * tensor.shape[0] // tensor.numel()) if tensor.dim() and tensor.numel() else 0
+    for part in tensor.split(rows) if rows else (tensor,):
+        yield part.float() if narrow else part
