@@ -59,3 +59,45 @@ def test_defaults_and_requirements():
     assert row("count").default is None
     assert row("norm").default == "l1"
     assert row("either.name").required
+
+
+class Base(Config):
+    """A base."""
+
+    first: int = 1
+    """Of the base."""
+    second: int = 2
+    """Of the base too,
+    on two lines."""
+
+
+class Derived(Base):
+    """Derived."""
+
+    second: int = 3
+    """Of the derived."""
+    third: Annotated[int, Field(alias="third-one", description="By the field.")] = 4
+    """Not this."""
+    fourth: int = 5
+
+
+def test_a_meaning_is_the_docstring_below_the_option_nearest_class_first():
+    assert {one.name: one.meaning for one in options_of(Derived)} == {
+        "first": "Of the base.",
+        "second": "Of the derived.",
+        "third-one": "By the field.",
+        "fourth": "",
+    }
+    assert options_of(Base)[1].meaning == "Of the base too, on two lines."
+
+
+def test_classes_within_functions_and_without_files_have_meanings_or_none():
+    class Local(Config):
+        """Local."""
+
+        inner: int = 1
+        """Within a function."""
+
+    made = type("Made", (Config,), {"__annotations__": {"x": int}, "x": 1, "__module__": "nowhere"})
+    assert options_of(Local)[0].meaning == "Within a function."
+    assert options_of(made)[0].meaning == ""

@@ -7,13 +7,14 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from demiglace.passes.contract import Contract
+from demiglace.recipe.documented import Documented
 from demiglace.recipe.selectors import Selector
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 """A share of a whole, from 0 to 1."""
 
 
-class Config(BaseModel):
+class Config(Documented, BaseModel):
     """Base of every pass's and source's options.
 
     Strict: no string or boolean passes for a number, no unknown key, no NaN or infinity. Each field
@@ -26,7 +27,7 @@ class Config(BaseModel):
         extra="forbid",
         allow_inf_nan=False,
         frozen=True,
-        use_attribute_docstrings=True,
+        defer_build=True,
         validate_default=True,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,8 +21,13 @@ def draft7(model: type[BaseModel], home: str) -> Schema:
         home: where the result will stand in the whole schema, as a JSON pointer: references to its nested
             models go there.
     """
-    schema: Schema = _converted(model.model_json_schema(ref_template=home + "/definitions/{model}"))
+    schema: Schema = _converted(_raw(model), home)
     return schema
+
+
+@cache
+def _raw(model: type[BaseModel]) -> Schema:
+    return model.model_json_schema()
 
 
 def described(schema: Schema, text: str) -> Schema:
@@ -29,16 +35,20 @@ def described(schema: Schema, text: str) -> Schema:
     return {"description": text} | ({"allOf": [schema]} if "$ref" in schema else schema)
 
 
-def _converted(schema: Any) -> Any:
+def _converted(schema: Any, home: str) -> Any:
     if isinstance(schema, list):
-        return [_converted(one) for one in schema]
+        return [_converted(one, home) for one in schema]
     if not isinstance(schema, dict):
         return schema
-    found: Schema = {_RENAMED.get(str(key), str(key)): _converted(value) for key, value in schema.items()}
+    found: Schema = {
+        _RENAMED.get(str(key), str(key)): _converted(value, home) for key, value in schema.items()
+    }
     if "anyOf" in found:
         found = _without_null(found)
-    if "$ref" in found and len(found) > 1:
-        found["allOf"] = [{"$ref": found.pop("$ref")}]
+    if isinstance(found.get("$ref"), str):
+        found["$ref"] = found["$ref"].replace("#/$defs/", f"{home}/definitions/")
+        # Draft-07 ignores what stands beside a reference.
+        return found if len(found) == 1 else found | {"allOf": [{"$ref": found.pop("$ref")}]}
     return found
 
 

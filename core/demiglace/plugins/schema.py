@@ -130,11 +130,9 @@ def _options(role: str, spec: Spec, own: Schema, home: str) -> Schema:
 
 
 def _required(specs: Iterable[Spec]) -> Schema:
-    needs = {spec.name: draft7(spec.config, "").get("required") for spec in specs}
-    return {
-        "required": ["use"],
-        "allOf": _by_use({name: {"required": keys} for name, keys in needs.items() if keys}),
-    }
+    needs = {spec.name: draft7(spec.config, "#").get("required") for spec in specs}
+    then = {name: {"required": keys} for name, keys in needs.items() if keys}
+    return {"required": ["use"], "allOf": _by_use(then)}
 
 
 def _by_use(then: Mapping[str, Schema]) -> list[Schema]:

@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from demiglace.recipe.documented import Documented
 from demiglace.recipe.tree import Node, Of, Part
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ Transform = Annotated[dict[str, Any], AfterValidator(_transform), _as_table("nam
 BatchSize = Annotated[int, Field(ge=1, le=1 << 20)]
 
 
-class Table(BaseModel):
+class Table(Documented, BaseModel):
     """A table of the envelope: strict, finite, closed to unknown keys, frozen."""
 
     model_config = ConfigDict(
@@ -81,7 +82,7 @@ class Table(BaseModel):
         extra="forbid",
         allow_inf_nan=False,
         frozen=True,
-        use_attribute_docstrings=True,
+        defer_build=True,
         serialize_by_alias=True,
     )
 
