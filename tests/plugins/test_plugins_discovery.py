@@ -151,8 +151,6 @@ def test_blocking_one_side_ends_a_conflict(acme):
 
 @pytest.mark.parametrize("name", ["acme", "acme-passes", "Acme_Passes"])
 def test_blocking_by_option(acme, name):
-    if name == "Acme_Passes":
-        name = "acme_passes"
     registry = discover(block=[name])
     assert plugin(registry, "acme").status is Status.BLOCKED
     assert "acme.round" not in registry.passes

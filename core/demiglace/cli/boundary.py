@@ -71,9 +71,9 @@ def _usage_fault(error: click.ClickException) -> Fault:
 
 
 def _show_cause(error: DemiglaceError) -> None:
-    """The traceback of foreign code that raised: its author needs it."""
+    """The traceback of foreign code that raised: its author needs it. A missing package is no mystery."""
     cause = error.__cause__
-    if cause is not None and not isinstance(cause, DemiglaceError):
+    if cause is not None and not isinstance(cause, DemiglaceError | ModuleNotFoundError):
         traceback.print_exception(cause)
 
 

@@ -118,7 +118,7 @@ class _Tables:
 
 
 def _options(role: str, spec: Spec, own: Schema, home: str) -> Schema:
-    """The options of one pass or source, closed to all keys but these and the envelope's."""
+    """The options of one pass or source, and the keys of the envelope that may stand beside them."""
     schema = draft7(spec.config, home)
     schema.pop("required", None)
     allowed: Schema = dict.fromkeys(own, True)
@@ -126,7 +126,7 @@ def _options(role: str, spec: Spec, own: Schema, home: str) -> Schema:
         allowed.pop("with", None)
     if isinstance(spec, PassSpec) and spec.kind is Kind.EDITOR and role == "participant":
         allowed[SCHEDULE] = draft7(Schedule, f"{home}/properties/{SCHEDULE}")
-    return schema | {"properties": allowed | schema.get("properties", {}), "additionalProperties": False}
+    return schema | {"properties": allowed | schema.get("properties", {})}
 
 
 def _required(specs: Iterable[Spec]) -> Schema:
