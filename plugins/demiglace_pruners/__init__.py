@@ -9,7 +9,17 @@ from collections.abc import Sequence
 
 import demiglace
 from demiglace.passes import PassSpec
-from demiglace_pruners import finalize, magnitude, nm, quantile, random, structured_norm
+from demiglace_pruners import (
+    channels,
+    finalize,
+    heads,
+    magnitude,
+    neurons,
+    nm,
+    quantile,
+    random,
+    structured_norm,
+)
 
 
 @demiglace.hookimpl
@@ -22,4 +32,7 @@ def demiglace_passes() -> Sequence[PassSpec]:
         structured_norm.SPEC,
         nm.SPEC,
         finalize.SPEC,
+        channels.SPEC,
+        heads.SPEC,
+        neurons.SPEC,
     ]

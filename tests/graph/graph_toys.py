@@ -130,7 +130,9 @@ def by_repeated_heads(self, qkv):
     q = q.view(b, n, self.heads, 6).transpose(1, 2)
     k, v = (one.view(b, n, self.kv_heads, 6).transpose(1, 2) for one in (k, v))
     k, v = (
-        one[:, :, None].expand(b, self.kv_heads, self.heads // self.kv_heads, n, 6).reshape(b, self.heads, n, 6)
+        one[:, :, None]
+        .expand(b, self.kv_heads, self.heads // self.kv_heads, n, 6)
+        .reshape(b, self.heads, n, 6)
         for one in (k, v)
     )
     return ((q @ k.transpose(-2, -1) / 6**0.5).softmax(-1) @ v).transpose(1, 2)
@@ -148,7 +150,11 @@ def _heads(u):
 
 HEADS = {("qkv.weight", 0): _heads, ("qkv.bias", 0): _heads, ("out.weight", 1): run(0, 6)}
 SHARED_HEADS = {
-    ("qkv.weight", 0): lambda u: [*range(12 * u, 12 * u + 12), *range(24 + 6 * u, 30 + 6 * u), *range(36 + 6 * u, 42 + 6 * u)],
+    ("qkv.weight", 0): lambda u: [
+        *range(12 * u, 12 * u + 12),
+        *range(24 + 6 * u, 30 + 6 * u),
+        *range(36 + 6 * u, 42 + 6 * u),
+    ],
     ("out.weight", 1): run(0, 12),
 }
 
@@ -220,7 +226,12 @@ TOYS: dict[str, Toy] = {
     "batch norm": Toy(
         lambda: Net(lambda s, x: s.b(s.n(s.a(x)).relu()), a=conv(3, 8), n=nn.BatchNorm2d(8), b=conv(8, 4)),
         units=8,
-        slices={("a.weight", 0): itself, ("n.weight", 0): itself, ("n.running_var", 0): itself, ("b.weight", 1): itself},
+        slices={
+            ("a.weight", 0): itself,
+            ("n.weight", 0): itself,
+            ("n.running_var", 0): itself,
+            ("b.weight", 1): itself,
+        },
         form="module",
     ),
     "flatten": Toy(
@@ -230,7 +241,9 @@ TOYS: dict[str, Toy] = {
         form="module",
     ),
     "flatten after NHWC": Toy(
-        lambda: Net(lambda s, x: s.fc(s.a(x).permute(0, 2, 3, 1).flatten(1)), a=conv(3, 5), fc=nn.Linear(180, 4)),
+        lambda: Net(
+            lambda s, x: s.fc(s.a(x).permute(0, 2, 3, 1).flatten(1)), a=conv(3, 5), fc=nn.Linear(180, 4)
+        ),
         units=5,
         slices={("a.weight", 0): itself, ("fc.weight", 1): every(5, 36)},
         form="module",
@@ -245,7 +258,9 @@ TOYS: dict[str, Toy] = {
     "channels last linear": Toy(
         lambda: Net(
             lambda s, x: s.q(s.p(s.a(x).permute(0, 2, 3, 1)).relu()).permute(0, 3, 1, 2),
-            a=conv(3, 8), p=nn.Linear(8, 6), q=nn.Linear(6, 4),
+            a=conv(3, 8),
+            p=nn.Linear(8, 6),
+            q=nn.Linear(6, 4),
         ),
         units=6,
         slices={("p.weight", 0): itself, ("q.weight", 1): itself},
@@ -269,7 +284,9 @@ TOYS: dict[str, Toy] = {
     "nn.MultiheadAttention": Toy(
         lambda: Net(
             lambda s, x: s.b(s.m(s.a(x), s.a(x), s.a(x), need_weights=False)[0]),
-            a=nn.Linear(5, 12), m=nn.MultiheadAttention(12, 4, batch_first=True), b=nn.Linear(12, 3),
+            a=nn.Linear(5, 12),
+            m=nn.MultiheadAttention(12, 4, batch_first=True),
+            b=nn.Linear(12, 3),
         ),
         (2, 7, 5),
         4,
@@ -281,14 +298,18 @@ TOYS: dict[str, Toy] = {
     "uneven split": Toy(
         lambda: Net(
             lambda s, x: (lambda p, q: s.b(p.relu()) + s.c(q.tanh()))(*s.a(x).split([5, 3], 1)),
-            a=conv(3, 8), b=conv(5, 4), c=conv(3, 4),
+            a=conv(3, 8),
+            b=conv(5, 4),
+            c=conv(3, 4),
         ),
         units=3,
         slices={("a.weight", 0): shifted(5), ("c.weight", 1): itself},
         form="graph",
     ),
     "chunk": Toy(
-        lambda: Net(lambda s, x: (lambda p, q: s.b(p * q.sigmoid()))(*s.a(x).chunk(2, 1)), a=conv(3, 8), b=conv(4, 4)),
+        lambda: Net(
+            lambda s, x: (lambda p, q: s.b(p * q.sigmoid()))(*s.a(x).chunk(2, 1)), a=conv(3, 8), b=conv(4, 4)
+        ),
         units=4,
         slices={("a.weight", 0): every(4, 2), ("b.weight", 1): itself},
         form="module",
@@ -302,13 +323,22 @@ TOYS: dict[str, Toy] = {
         form="module",
     ),
     "select": Toy(
-        lambda: Net(lambda s, x: s.b(s.a(x)) + s.a(x)[:, 2:3] + s.a(x).select(1, 0)[:, None], a=conv(3, 8), b=conv(8, 4)),
+        lambda: Net(
+            lambda s, x: s.b(s.a(x)) + s.a(x)[:, 2:3] + s.a(x).select(1, 0)[:, None],
+            a=conv(3, 8),
+            b=conv(8, 4),
+        ),
         units=6,
-        slices={("a.weight", 0): lambda u: [[1, 3, 4, 5, 6, 7][u]], ("b.weight", 1): lambda u: [[1, 3, 4, 5, 6, 7][u]]},
+        slices={
+            ("a.weight", 0): lambda u: [[1, 3, 4, 5, 6, 7][u]],
+            ("b.weight", 1): lambda u: [[1, 3, 4, 5, 6, 7][u]],
+        },
         declined={("a.weight", 0): "takes one index"},
     ),
     "narrow": Toy(
-        lambda: Net(lambda s, x: s.b(s.a(x)) + s.c(s.a(x).narrow(1, 2, 4)), a=conv(3, 8), b=conv(8, 4), c=conv(4, 4)),
+        lambda: Net(
+            lambda s, x: s.b(s.a(x)) + s.c(s.a(x).narrow(1, 2, 4)), a=conv(3, 8), b=conv(8, 4), c=conv(4, 4)
+        ),
         units=4,
         slices={("a.weight", 0): shifted(2), ("b.weight", 1): shifted(2), ("c.weight", 1): itself},
     ),
@@ -321,21 +351,28 @@ TOYS: dict[str, Toy] = {
     "cat with a buffer": Toy(
         lambda: Net(
             lambda s, x: s.b(torch.cat([s.a(x), s.extra.expand(x.shape[0], -1, -1, -1)], 1)),
-            a=conv(3, 6), extra=torch.randn(1, 2, 6, 6), b=conv(8, 4),
+            a=conv(3, 6),
+            extra=torch.randn(1, 2, 6, 6),
+            b=conv(8, 4),
         ),
         units=6,
         slices={("a.weight", 0): itself, ("b.weight", 1): itself},
         form="module",
     ),
     "cat of a tensor with itself": Toy(
-        lambda: Net(lambda s, x: (lambda y: s.b(torch.cat([y, y.relu()], 1)))(s.a(x)), a=conv(3, 6), b=conv(12, 4)),
+        lambda: Net(
+            lambda s, x: (lambda y: s.b(torch.cat([y, y.relu()], 1)))(s.a(x)), a=conv(3, 6), b=conv(12, 4)
+        ),
         units=6,
         slices={("a.weight", 0): itself, ("b.weight", 1): every(6, 2)},
         form="module",
     ),
     "stack": Toy(
         lambda: Net(
-            lambda s, x: s.c(torch.stack([s.a(x), s.b(x)], 1).sum(1)), a=conv(3, 6), b=conv(3, 6), c=conv(6, 4)
+            lambda s, x: s.c(torch.stack([s.a(x), s.b(x)], 1).sum(1)),
+            a=conv(3, 6),
+            b=conv(3, 6),
+            c=conv(6, 4),
         ),
         units=6,
         slices={("a.weight", 0): itself, ("b.weight", 0): itself, ("c.weight", 1): itself},
@@ -343,7 +380,10 @@ TOYS: dict[str, Toy] = {
     ),
     "stack merged into channels": Toy(
         lambda: Net(
-            lambda s, x: s.c(torch.stack([s.a(x), s.b(x)], 2).flatten(1, 2)), a=conv(3, 6), b=conv(3, 6), c=conv(12, 4)
+            lambda s, x: s.c(torch.stack([s.a(x), s.b(x)], 2).flatten(1, 2)),
+            a=conv(3, 6),
+            b=conv(3, 6),
+            c=conv(12, 4),
         ),
         units=6,
         slices={("a.weight", 0): itself, ("b.weight", 0): itself, ("c.weight", 1): run(0, 2)},
@@ -361,7 +401,12 @@ TOYS: dict[str, Toy] = {
         slices={("a.weight", 0): itself, ("b.weight", 1): lambda u: [(u + 2) % 6]},
     ),
     "index by a buffer": Toy(
-        lambda: Net(lambda s, x: s.b(s.a(x)[:, s.order]), a=conv(3, 6), order=torch.tensor([5, 0, 3, 1, 4, 2]), b=conv(6, 4)),
+        lambda: Net(
+            lambda s, x: s.b(s.a(x)[:, s.order]),
+            a=conv(3, 6),
+            order=torch.tensor([5, 0, 3, 1, 4, 2]),
+            b=conv(6, 4),
+        ),
         declined={("a.weight", 0): "looked up"},
     ),
     "pad on channels": Toy(
@@ -389,13 +434,17 @@ TOYS: dict[str, Toy] = {
         form="module",
     ),
     "depthwise with a multiplier": Toy(
-        lambda: Net(lambda s, x: s.c(s.b(s.a(x)).relu()), a=conv(3, 6), b=conv(6, 12, groups=6), c=conv(12, 4)),
+        lambda: Net(
+            lambda s, x: s.c(s.b(s.a(x)).relu()), a=conv(3, 6), b=conv(6, 12, groups=6), c=conv(12, 4)
+        ),
         units=6,
         slices={("a.weight", 0): itself, ("b.weight", 0): run(0, 2), ("c.weight", 1): run(0, 2)},
         form="module",
     ),
     "grouped convolution": Toy(
-        lambda: Net(lambda s, x: s.c(s.b(s.a(x)).relu()), a=conv(3, 8), b=conv(8, 12, groups=2), c=conv(12, 4)),
+        lambda: Net(
+            lambda s, x: s.c(s.b(s.a(x)).relu()), a=conv(3, 8), b=conv(8, 12, groups=2), c=conv(12, 4)
+        ),
         units=4,
         slices={("a.weight", 0): every(4, 2), ("b.weight", 1): itself},
         form="module",
@@ -403,7 +452,9 @@ TOYS: dict[str, Toy] = {
     "grouped transposed convolution": Toy(
         lambda: Net(
             lambda s, x: s.c(s.b(s.a(x)).relu()),
-            a=conv(3, 8), b=nn.ConvTranspose2d(8, 12, 2, groups=2), c=conv(12, 4),
+            a=conv(3, 8),
+            b=nn.ConvTranspose2d(8, 12, 2, groups=2),
+            c=conv(12, 4),
         ),
         units=6,
         slices={("b.weight", 1): itself, ("b.bias", 0): every(6, 2), ("c.weight", 1): every(6, 2)},
@@ -416,9 +467,16 @@ TOYS: dict[str, Toy] = {
         form="module",
     ),
     "residual": Toy(
-        lambda: Net(lambda s, x: (lambda y: s.c(y + s.b(y)))(s.a(x)), a=conv(3, 6), b=conv(6, 6), c=conv(6, 4)),
+        lambda: Net(
+            lambda s, x: (lambda y: s.c(y + s.b(y)))(s.a(x)), a=conv(3, 6), b=conv(6, 6), c=conv(6, 4)
+        ),
         units=6,
-        slices={("a.weight", 0): itself, ("b.weight", 0): itself, ("b.weight", 1): itself, ("c.weight", 1): itself},
+        slices={
+            ("a.weight", 0): itself,
+            ("b.weight", 0): itself,
+            ("b.weight", 1): itself,
+            ("c.weight", 1): itself,
+        },
         form="module",
     ),
     "residual with the input": Toy(
@@ -427,7 +485,10 @@ TOYS: dict[str, Toy] = {
     ),
     "layer scale": Toy(
         lambda: Net(
-            lambda s, x: s.b(s.scale * s.a(x)), a=conv(3, 6), scale=nn.Parameter(torch.randn(6, 1, 1)), b=conv(6, 4)
+            lambda s, x: s.b(s.scale * s.a(x)),
+            a=conv(3, 6),
+            scale=nn.Parameter(torch.randn(6, 1, 1)),
+            b=conv(6, 4),
         ),
         units=6,
         slices={("a.weight", 0): itself, ("scale", 0): itself, ("b.weight", 1): itself},
@@ -436,7 +497,9 @@ TOYS: dict[str, Toy] = {
     "class and position tokens": Toy(
         lambda: Net(
             lambda s, x: s.b(torch.cat([s.cls.expand(x.shape[0], -1, -1), s.a(x)], 1) + s.pos)[:, 0],
-            a=nn.Linear(5, 8), cls=nn.Parameter(torch.randn(1, 1, 8)), pos=nn.Parameter(torch.randn(1, 8, 8)),
+            a=nn.Linear(5, 8),
+            cls=nn.Parameter(torch.randn(1, 1, 8)),
+            pos=nn.Parameter(torch.randn(1, 8, 8)),
             b=nn.Linear(8, 3),
         ),
         (2, 7, 5),
@@ -450,7 +513,12 @@ TOYS: dict[str, Toy] = {
         slices={("a.weight", 0): itself, ("b.weight", 1): itself},
     ),
     "linear over tokens": Toy(
-        lambda: Net(lambda s, x: s.b(s.t(s.a(x).transpose(1, 2)).transpose(1, 2)), a=nn.Linear(5, 8), t=nn.Linear(7, 7), b=nn.Linear(8, 3)),
+        lambda: Net(
+            lambda s, x: s.b(s.t(s.a(x).transpose(1, 2)).transpose(1, 2)),
+            a=nn.Linear(5, 8),
+            t=nn.Linear(7, 7),
+            b=nn.Linear(8, 3),
+        ),
         (2, 7, 5),
         8,
         {("a.weight", 0): itself, ("b.weight", 1): itself},
@@ -459,8 +527,12 @@ TOYS: dict[str, Toy] = {
     ),
     "convolution over channels": Toy(
         lambda: Net(
-            lambda s, x: (lambda y: s.b(y * s.e(y.mean((2, 3))[:, None]).sigmoid().transpose(1, 2)[..., None]))(s.a(x)),
-            a=conv(3, 6), e=nn.Conv1d(1, 1, 3, padding=1, bias=False), b=conv(6, 4),
+            lambda s, x: (
+                lambda y: s.b(y * s.e(y.mean((2, 3))[:, None]).sigmoid().transpose(1, 2)[..., None])
+            )(s.a(x)),
+            a=conv(3, 6),
+            e=nn.Conv1d(1, 1, 3, padding=1, bias=False),
+            b=conv(6, 4),
         ),
         declined={("a.weight", 0): "slides over it"},
     ),
@@ -499,7 +571,12 @@ TOYS: dict[str, Toy] = {
     "shared module": Toy(
         lambda: Net(lambda s, x: s.b(s.m(s.m(s.a(x)).relu())), a=conv(3, 6), m=conv(6, 6), b=conv(6, 4)),
         units=6,
-        slices={("a.weight", 0): itself, ("m.weight", 0): itself, ("m.weight", 1): itself, ("b.weight", 1): itself},
+        slices={
+            ("a.weight", 0): itself,
+            ("m.weight", 0): itself,
+            ("m.weight", 1): itself,
+            ("b.weight", 1): itself,
+        },
         form="module",
     ),
     "tied weights": Toy(
@@ -512,12 +589,22 @@ TOYS: dict[str, Toy] = {
         inputs=lambda: (torch.randint(0, 11, (3, 5)),),
     ),
     "LSTM": Toy(
-        lambda: Net(lambda s, x: s.b(s.r(s.a(x))[0]), a=nn.Linear(5, 6), r=nn.LSTM(6, 4, batch_first=True), b=nn.Linear(4, 3)),
+        lambda: Net(
+            lambda s, x: s.b(s.r(s.a(x))[0]),
+            a=nn.Linear(5, 6),
+            r=nn.LSTM(6, 4, batch_first=True),
+            b=nn.Linear(4, 3),
+        ),
         (2, 7, 5),
         declined={("a.weight", 0): "no rule"},
     ),
     "GRU": Toy(
-        lambda: Net(lambda s, x: s.b(s.r(s.a(x))[0]), a=nn.Linear(5, 6), r=nn.GRU(6, 4, batch_first=True), b=nn.Linear(4, 3)),
+        lambda: Net(
+            lambda s, x: s.b(s.r(s.a(x))[0]),
+            a=nn.Linear(5, 6),
+            r=nn.GRU(6, 4, batch_first=True),
+            b=nn.Linear(4, 3),
+        ),
         (2, 7, 5),
         declined={("a.weight", 0): "no rule"},
     ),
@@ -538,11 +625,21 @@ TOYS: dict[str, Toy] = {
     ),
     "squeeze and excitation": Toy(
         lambda: Net(
-            lambda s, x: (lambda y: s.b(y * s.up(s.down(y.mean((2, 3), keepdim=True)).relu()).sigmoid()))(s.a(x)),
-            a=conv(3, 6), down=conv(6, 4, 1), up=conv(4, 6, 1), b=conv(6, 4),
+            lambda s, x: (lambda y: s.b(y * s.up(s.down(y.mean((2, 3), keepdim=True)).relu()).sigmoid()))(
+                s.a(x)
+            ),
+            a=conv(3, 6),
+            down=conv(6, 4, 1),
+            up=conv(4, 6, 1),
+            b=conv(6, 4),
         ),
         units=6,
-        slices={("a.weight", 0): itself, ("down.weight", 1): itself, ("up.weight", 0): itself, ("b.weight", 1): itself},
+        slices={
+            ("a.weight", 0): itself,
+            ("down.weight", 1): itself,
+            ("up.weight", 0): itself,
+            ("b.weight", 1): itself,
+        },
         form="module",
     ),
     "in-place activation": Toy(

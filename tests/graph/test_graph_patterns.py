@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 import torch
-from graph_toys import TOYS, Toy
+from graph_toys import TOYS
 
 from demiglace.graph import Example, ModelGraph
 from demiglace.graph.cut import removal_edits
@@ -40,7 +40,9 @@ def test_units_hold_the_indices_that_were_worked_out_by_hand(name):
     found = indices_of(group)
     assert group.units == toy.units
     for place, expected in toy.slices.items():
-        assert sorted(map(sorted, found[place])) == sorted(sorted(expected(u)) for u in range(toy.units)), place
+        assert sorted(map(sorted, found[place])) == sorted(sorted(expected(u)) for u in range(toy.units)), (
+            place
+        )
     # Units line up: what goes with the first tensor's indices in one slice goes with them in all.
     units = {tuple(sorted(index)): at for at, index in enumerate(found[first])}
     for u in range(toy.units):

@@ -13,7 +13,7 @@ from demiglace.engine.environment import derive_seed
 from demiglace.engine.events import Listener
 from demiglace.engine.record import StepRecord
 from demiglace.errors import DemiglaceError, PassFailed
-from demiglace.graph import apply
+from demiglace.graph import apply_verified
 from demiglace.measure import Footprint, first_nonfinite, measure
 from demiglace.passes import Asked, Context, Kind, Metric, Participant
 
@@ -142,7 +142,9 @@ def _edit(shop: Workshop, step: Step, context: Context, record: StepRecord) -> N
     editor = shop.registry.implementation(step.spec)(step.config)
     edits = list(editor.edits(shop.model, context))
     record.edits = dict(Counter(type(edit).__name__ for edit in edits))
-    transaction = apply(shop.model, edits)
+    transaction, verified = apply_verified(shop.model, edits)
+    if verified is not None:
+        record.figures["verification"] = verified.to_json()
     transaction.commit()
 
 

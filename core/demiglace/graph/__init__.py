@@ -1,4 +1,12 @@
-"""The model as passes see it: edits, and the graph behind the module."""
+"""The model as passes see it: edits, and the graph behind the module.
+
+What works on tensors from its first line is imported on first use, so that options need no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from demiglace.graph.adopt import adopt_masks
 from demiglace.graph.edits import Cut, Edit, Lower, Mask, SetAttr, StructuralEdit, Swap, Unmask, Write
@@ -6,7 +14,31 @@ from demiglace.graph.model_graph import Example, ModelGraph, Weight
 from demiglace.graph.select import count_zeros, keep_at_least, keep_largest, kth_smallest
 from demiglace.graph.transaction import Transaction, apply
 
-__all__ = [
+if TYPE_CHECKING:
+    from demiglace.graph.cost import macs_after as macs_after
+    from demiglace.graph.cost import parameters_after as parameters_after
+    from demiglace.graph.cut import removal_edits as removal_edits
+    from demiglace.graph.cut import removal_of as removal_of
+    from demiglace.graph.groups import Group as Group
+    from demiglace.graph.groups import Slice as Slice
+    from demiglace.graph.groups import holder as holder
+    from demiglace.graph.restructure import apply_verified as apply_verified
+    from demiglace.graph.verify import Verification as Verification
+
+_HOMES = {
+    "Group": "groups",
+    "Slice": "groups",
+    "Verification": "verify",
+    "apply_verified": "restructure",
+    "holder": "groups",
+    "macs_after": "cost",
+    "parameters_after": "cost",
+    "removal_edits": "cut",
+    "removal_of": "cut",
+}
+
+__all__ = [  # noqa: PLE0604
+    *_HOMES,
     "Cut",
     "Edit",
     "Example",
@@ -27,3 +59,9 @@ __all__ = [
     "keep_largest",
     "kth_smallest",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -107,16 +107,19 @@ def _set(node: Node, call: Call, changes: Mapping[str, Any]) -> None:
     for name, value in changes.items():
         place = places[name]
         if place < len(node.args):
-            node.args[place] = _mixed(node.args[place], value)
+            node.args[place] = _mixed(node.args[place], call[name], value)
         else:
             node.kwargs = {**node.kwargs, name: value}
 
 
-def _mixed(old: Any, new: Any) -> Any:
-    """New sizes, but for those that are computed or inferred when the graph runs."""
-    if not isinstance(old, list) or not isinstance(new, list) or len(old) != len(new):
-        return new
-    return [
-        after if isinstance(before, int) and before >= 0 else before
-        for before, after in zip(old, new, strict=True)
-    ]
+def _mixed(given: Any, before: Any, after: Any) -> Any:
+    """New sizes; of those that are computed from the batch one may change, and is then inferred."""
+    if not isinstance(given, list) or not isinstance(after, list) or len(given) != len(after):
+        return after
+    mixed = list(given)
+    for place, (one, old, new) in enumerate(zip(given, before, after, strict=True)):
+        if isinstance(one, int):
+            mixed[place] = new if one >= 0 else one
+        elif old != new:
+            mixed[place] = -1
+    return mixed

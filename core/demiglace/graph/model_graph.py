@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from demiglace.artifact.origins import Origin
     from demiglace.graph.edits import StructuralEdit
-    from demiglace.graph.groups import Traced
+    from demiglace.graph.groups import Group, Traced
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,11 @@ class ModelGraph:
         traced = trace(self)
         self._trace = (self.module, edits, traced)
         return traced
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """What can be removed from the model, with everything that goes along; see `traced`."""
+        return self.traced.groups
 
     def to(self, device: torch.device, dtype: torch.dtype | None = None) -> None:
         """Move the module, its masks and its example; `dtype` applies to what is floating point."""

@@ -1,0 +1,209 @@
+"""What all pruners of structures share: options, the choice of groups, ranking, and edits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from demiglace.errors import GraphError, UsageError
+from demiglace.passes import Asked, Context, Contract, Editor, Share, Targeted
+from demiglace.recipe.selectors import selected
+from demiglace_pruners.importance import Name, criterion
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from demiglace.graph import Cut, Group, ModelGraph, SetAttr
+
+_HALVINGS = 12
+"""Steps of bisection to a share of parameters or MACs: to 1/4096 of the units."""
+
+
+class StructuralConfig(Targeted):
+    """Options of a pruner that removes structures."""
+
+    amount: Share
+    """Share to remove, 0 to 1; what it is a share of, `of` says. A group never loses its last unit."""
+    of: Literal["units", "parameters", "macs"] = "units"
+    """What `amount` is a share of: units of the groups that are pruned, or parameters or
+    multiply-accumulates of the whole model, reached by removing as large a share of units as it takes."""
+    scope: Literal["local", "global", "isomorphic"] = "local"
+    """Which units compete: those of one group, so that each loses the same share; those of all groups;
+    those of groups of one shape. Scores of several groups compete relative to their group's mean."""
+    importance: Name = "l2"
+    """By what units are ranked: `l1` or `l2` norm of the weights that produce a unit, the scale of its
+    `batchnorm`, or `random`."""
+    min_kept: Annotated[int, Field(ge=1)] = 1
+    """Units that every group keeps at least."""
+    round_to: Annotated[int, Field(ge=1)] = 1
+    """The units that a group keeps are rounded up to a multiple of this."""
+
+    def contract(self) -> Contract:
+        return Contract.of(needs=("weights.float",), gives=("channels.removed",))
+
+    def _phrase(self, units: str) -> str:
+        share = f"{100 * self.amount:.6g} %"
+        where = {
+            "local": "of each group",
+            "global": "of all groups together",
+            "isomorphic": "of all groups of one shape together",
+        }[self.scope]
+        order = "at random" if self.importance == "random" else f"those of the smallest {self.importance}"
+        if self.of == "units":
+            return f"remove {share} of the {units} {where}, {order}"
+        what = "parameters" if self.of == "parameters" else "multiply-accumulates"
+        return f"remove {units} until {share} of the model's {what} are gone, ranked {where}, {order}"
+
+
+class StructuralEditor(Editor[StructuralConfig]):
+    """Ranks units of groups and removes the least important."""
+
+    #: What a unit is called in messages.
+    units = "units"
+
+    def takes(self, group: Group, model: ModelGraph) -> bool:
+        """Whether this pass works on a group, selectors aside."""
+        return True
+
+    def edits(
+        self, model: ModelGraph, context: Context, amount: float | None = None
+    ) -> Iterator[Cut | SetAttr]:
+        from demiglace.graph import removal_edits
+
+        if amount is not None:
+            raise UsageError(
+                f"{self.units} are removed at one point, not gradually during training",
+                hint="write the pass as a step of its own, followed by a train pass",
+            )
+        groups = self._groups(model, context)
+        scored = self._scores(model, groups, context)
+        removed = self._removed(model, scored)
+        chosen = [(group, units) for (group, _), units in zip(scored, removed, strict=True)]
+        self._report(model, context, chosen)
+        yield from removal_edits(model, chosen)
+
+    def _groups(self, model: ModelGraph, context: Context) -> list[Group]:
+        """The groups that the selectors take; what they name and cannot be cut is reported.
+
+        Raises:
+            GraphError: when there is none.
+        """
+        candidates = model.candidates()
+        chosen = {one.name for one in selected(candidates, self.config.targets, self.config.ignore)}
+        ignored = {one.name for one in selected(candidates, self.config.ignore)}
+        for (tensor, _), reason in model.traced.frozen.items():
+            if tensor in chosen or _layer(tensor) in chosen:
+                context.leave_alone(tensor, reason)
+        taken = []
+        for group in model.groups:
+            if not self.takes(group, model):
+                continue
+            names = _names(group)
+            if names & ignored:
+                context.leave_alone(group.name, f"tied to {min(names & ignored)}, which is ignored")
+            elif names & chosen:
+                taken.append(group)
+        if not taken:
+            raise GraphError(
+                f"targets {self.config.targets} without {self.config.ignore} select no {self.units} "
+                "that can be removed",
+                hint="`demiglace graph RECIPE` lists what can be removed, and why the rest cannot",
+            )
+        return taken
+
+    def _scores(
+        self, model: ModelGraph, groups: Sequence[Group], context: Context
+    ) -> list[tuple[Group, Tensor]]:
+        from demiglace_pruners.importance.statistics import Statistics
+
+        score, statistics = criterion(self.config.importance), Statistics.of(model, context.rng())
+        scored = []
+        for group in groups:
+            found = score(group, statistics)
+            if found is None:
+                context.leave_alone(
+                    group.name, f"the criterion {self.config.importance!r} says nothing about it"
+                )
+            elif not bool(found.isfinite().all()):
+                raise GraphError(
+                    f"the scores of {group.name!r} are not finite: its weights hold NaN or infinity",
+                    hint="look at the training before this pass, or name the layer under `ignore`",
+                )
+            else:
+                scored.append((group, found))
+        return scored
+
+    def _removed(self, model: ModelGraph, scored: Sequence[tuple[Group, Tensor]]) -> list[Tensor]:
+        """The units that go, by group."""
+        if self.config.of == "units":
+            return self._ranked(scored, self.config.amount)
+        low, high = 0.0, 1.0
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            if self._share(model, scored, middle) < self.config.amount:
+                low = middle
+            else:
+                high = middle
+        return self._ranked(scored, high)
+
+    def _share(self, model: ModelGraph, scored: Sequence[tuple[Group, Tensor]], share: float) -> float:
+        """The share of the model's parameters or MACs that removing a share of units removes."""
+        from demiglace.graph import macs_after, parameters_after, removal_of
+
+        units = self._ranked(scored, share)
+        figures = []
+        for chosen in ([], list(zip([group for group, _ in scored], units, strict=True))):
+            removal, _ = removal_of(model, chosen)
+            counts = sum(parameters_after(model, removal).values())
+            figures.append(counts if self.config.of == "parameters" else macs_after(removal))
+        return 1 - figures[1] / max(1, figures[0])
+
+    def _ranked(self, scored: Sequence[tuple[Group, Tensor]], share: float) -> list[Tensor]:
+        from demiglace_pruners._ranking import Limits, by_group, together
+
+        limits = Limits(self.config.min_kept, self.config.round_to)
+        if self.config.scope == "local":
+            return by_group([scores for _, scores in scored], share, limits)
+        pools: dict[object, list[int]] = {}
+        for number, (group, _) in enumerate(scored):
+            key = (group.shape, group.heads) if self.config.scope == "isomorphic" else None
+            pools.setdefault(key, []).append(number)
+        removed: dict[int, Tensor] = {}
+        for numbers in pools.values():
+            units = together([scored[number][1] for number in numbers], share, limits)
+            removed.update(zip(numbers, units, strict=True))
+        return [removed[number] for number in range(len(scored))]
+
+    def _report(self, model: ModelGraph, context: Context, chosen: Sequence[tuple[Group, Tensor]]) -> None:
+        from demiglace.graph import parameters_after, removal_of
+
+        removal, cuts = removal_of(model, chosen)
+        after = parameters_after(model, removal)
+        names = tuple(name for name in after if any(tensor == name for tensor, _ in cuts))
+        context.ask(Asked("parameters", sum(after[name] for name in names), over=names))
+        context.figures["groups"] = {
+            f"{number}:{group.name}": {"units": group.units, "removed": len(units)}
+            for number, (group, units) in enumerate(chosen)
+        }
+        for group, units in chosen:
+            if (
+                self.config.amount
+                and self.config.of == "units"
+                and self.config.scope == "local"
+                and not len(units)
+            ):
+                context.leave_alone(group.name, f"{group.units} {self.units} are as few as it may keep")
+
+
+def _layer(tensor: str) -> str:
+    from demiglace.graph import holder
+
+    return holder(tensor)
+
+
+def _names(group: Group) -> set[str]:
+    """The tensors that produce a group's units, or all where nothing does, and their layers."""
+    slices = [one for one in group.slices if one.role == "produced"] or list(group.slices)
+    return {one.tensor for one in slices} | {_layer(one.tensor) for one in slices}

@@ -1,0 +1,14 @@
+"""`l1`: the L1 norm of the weights that produce a unit (Li et al. 2017, "Pruning Filters for Efficient ConvNets")."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from demiglace.graph import Group
+from demiglace_pruners.importance._norm import norm
+from demiglace_pruners.importance.statistics import Statistics
+
+
+def l1(group: Group, statistics: Statistics) -> Tensor:
+    """The L1 norm of each unit, shape `[units]`."""
+    return norm(group, statistics, 1)

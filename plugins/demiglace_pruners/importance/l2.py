@@ -1,0 +1,14 @@
+"""`l2`: the L2 norm of the weights that produce a unit."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from demiglace.graph import Group
+from demiglace_pruners.importance._norm import norm
+from demiglace_pruners.importance.statistics import Statistics
+
+
+def l2(group: Group, statistics: Statistics) -> Tensor:
+    """The L2 norm of each unit, shape `[units]`."""
+    return norm(group, statistics, 2)
