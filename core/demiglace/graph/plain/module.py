@@ -88,7 +88,7 @@ class PlainGraph(Layer):
         """The layer that holds a tensor, and the tensor's own name there."""
         path, _, own = name.rpartition(".")
         home = self.get_submodule(path) if path in self.graph_data.layers else None
-        if home is None or getattr(home, own, None) is None:
+        if home is None or not (own in home._parameters or own in home._buffers):
             raise GraphError(f"the graph reads {name!r}, which it does not hold")
         return home, own
 
@@ -127,7 +127,8 @@ class PlainGraph(Layer):
         # A literal True is a layer that always uses its batch: only False follows the flag.
         if training and at is not None and args[at] is False:
             args[at] = True
-            self._count_batch(node)
+            if node.op == "aten.batch_norm.default":
+                self._count_batch(node)
         return operator_named(node.op)(*args, **kwargs)
 
     def _count_batch(self, node: Node) -> None:
