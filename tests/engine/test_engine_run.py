@@ -184,7 +184,10 @@ class TestMisbehaviour:
         record = json.loads((tmp_path / "run" / "run.json").read_text())
         assert record["status"] == "failed"
         assert "KeyError" in record["error"]
-        assert [step["id"] for step in record["steps"]] == ["dense"]
+        assert [(step["id"], step["status"]) for step in record["steps"]] == [
+            ("dense", "done"),
+            ("raises", "failed"),
+        ]
         assert not (tmp_path / "run" / "model").exists()
 
     def test_an_impossible_order_names_both_passes_and_an_order_that_works(self, recipe):
@@ -214,7 +217,7 @@ def test_a_run_that_is_stopped_leaves_a_consistent_directory(recipe, tmp_path):
     with pytest.raises(Interrupted):
         demiglace.run(recipe(TRAIN, PRUNE), out=tmp_path / "run", check_interrupt=stop_at_the_third_batch)
     record = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert record["status"] == "interrupted"
+    assert record["status"] == record["steps"][0]["status"] == "interrupted"
     assert "interrupted" in (tmp_path / "run" / "run.log").read_text()
     assert not (tmp_path / "run" / "model").exists()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from demiglace.artifact.atomic import write_json
 from demiglace.engine.events import Listener
-from demiglace.errors import UsageError
+from demiglace.errors import ArtifactError, UsageError
 
 if TYPE_CHECKING:
     from demiglace.engine.record import RunRecord, StepRecord
@@ -54,7 +54,13 @@ class RunFolder(Listener):
 
     def log(self, text: str) -> None:
         """Add a line to `run.log`."""
-        self._log.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
+        try:
+            self._log.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
+        except OSError as error:
+            hint = "make room, or choose another --out"
+            raise ArtifactError(
+                f"cannot write {self.path / 'run.log'}: {error.strerror}", hint=hint
+            ) from None
 
     def close(self) -> None:
         """Close the log."""

@@ -85,9 +85,11 @@ class RunRecord:
     original: Footprint | None = None
     steps: list[StepRecord] = field(default_factory=list)
     gates: list[dict[str, Any]] = field(default_factory=list)
-    #: Wall-clock and processor seconds from the first check to the last file.
+    #: Wall-clock and processor seconds from the first weight to the last file.
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    #: Processor seconds of the engine itself, beside passes, evaluators and sources.
+    engine_cpu_seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `run.json`."""

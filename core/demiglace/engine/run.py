@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from demiglace.artifact import GraphOrigin, save
 from demiglace.data import Data
 from demiglace.data.cast import cast
+from demiglace.engine.clock import Clock
 from demiglace.engine.environment import environment
 from demiglace.engine.events import Listener
 from demiglace.engine.folder import RunFolder
@@ -28,8 +29,8 @@ from demiglace.engine.prepare import (
 )
 from demiglace.engine.record import RunRecord
 from demiglace.engine.result import Result
-from demiglace.engine.step import Workshop, evaluate, run_step
-from demiglace.errors import Interrupted, UsageError
+from demiglace.engine.step import Workshop, evaluate, new_record, run_step
+from demiglace.errors import ArtifactError, Interrupted, UsageError
 from demiglace.passes import Metric
 from demiglace.recipe import ORIGINAL
 
@@ -51,6 +52,7 @@ class Execution:
     data: Data | None = None
     example_inputs: object = None
     out: Path | None = None
+    _clock: Clock = field(default_factory=Clock, init=False)
 
     def run(self) -> Result:
         """Run every step, judge the gates, save the model.
@@ -58,35 +60,45 @@ class Execution:
         Raises:
             DemiglaceError: of the class that tells what failed; `run.json` says it too.
         """
-        started, cpu = time.perf_counter(), time.process_time()
         folder = None if self.out is None else RunFolder(self.out)
-        record = RunRecord(self.plan.checked.recipe.resolved(), {})
+        record = RunRecord(self.plan.checked.recipe.resolved(), environment())
         try:
             result = self._run(record, folder)
-            record.status = "done" if result.passed else "gate missed"
         except BaseException as error:
-            stopped = isinstance(error, Interrupted | KeyboardInterrupt)
-            record.status, record.error = (
-                ("interrupted" if stopped else "failed"),
-                str(error) or type(error).__name__,
-            )
+            self._close(record, folder, error)
             raise
-        finally:
-            record.seconds, record.cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
-            if folder is not None:
-                folder.log(f"run {record.status}" + (f": {record.error}" if record.error else ""))
-                folder.write(record)
-                folder.close()
+        self._close(record, folder, None if result.passed else "gate missed")
         return result
+
+    def _close(
+        self, record: RunRecord, folder: RunFolder | None, outcome: BaseException | str | None
+    ) -> None:
+        """Write down how the run ended."""
+        failed = isinstance(outcome, BaseException)
+        record.status = "done" if outcome is None else str(outcome)
+        if failed:
+            record.status = (
+                "interrupted" if isinstance(outcome, Interrupted | KeyboardInterrupt) else "failed"
+            )
+            record.error = str(outcome) or type(outcome).__name__
+            for step in record.steps[-1:]:
+                step.status = record.status if step.status == "running" else step.status
+        total = self._clock.total()
+        record.seconds, record.cpu_seconds = total.seconds, total.cpu_seconds
+        record.engine_cpu_seconds = self._clock.own()
+        # What went wrong first is what the user must hear of, not that it could not be written down.
+        with suppress(ArtifactError, OSError) if failed else nullcontext():
+            _write_end(folder, record)
 
     def _run(self, record: RunRecord, folder: RunFolder | None) -> Result:
         recipe = self.plan.checked.recipe
         if not self.plan.checked.steps:
             raise UsageError("the recipe has no pass", hint="add a [[pass]] table")
         shop = self._workshop(folder)
-        record.environment = environment()
         record.data = _data_json(shop.data)
         record.original = shop.footprint
+        if folder is not None:
+            folder.write(record)
         self._measure_original(shop)
         at: dict[str, Mapping[str, Metric]] = {ORIGINAL: shop.metrics | _footprint_metrics(shop)}
         for number, step in enumerate(self.plan.checked.steps, 1):
@@ -104,9 +116,11 @@ class Execution:
         self, shop: Workshop, step: Step, number: int, record: RunRecord, folder: RunFolder | None
     ) -> None:
         self.listener.step_started(step.id, number, len(self.plan.checked.steps))
-        done = run_step(shop, step, number)
-        done.metrics = shop.metrics = evaluate(shop, self._evaluators_after(step), done.metrics)
+        done = new_record(shop, step)
         record.steps.append(done)
+        run_step(shop, step, done, number)
+        done.metrics = shop.metrics = evaluate(shop, self._evaluators_after(step), done.metrics)
+        done.status = "done"
         if folder is not None:
             folder.step_finished(step.id, done)
             folder.write(record)
@@ -131,7 +145,8 @@ class Execution:
         checked = self.plan.checked
         device = device_of(checked.recipe)
         model = self._model(checked.model, "model")
-        data = self.data or open_dataset(checked.data, checked.registry, checked.recipe)
+        with self._clock.others():
+            data = self.data or open_dataset(checked.data, checked.registry, checked.recipe)
         dtype = dtype_of(checked.recipe)
         if data is not None and dtype is not None:
             data = cast(data, dtype)
@@ -149,6 +164,7 @@ class Execution:
             seed=checked.recipe.seed,
             listener=_Both(folder, self.listener) if folder else self.listener,
             check_interrupt=self.check_interrupt,
+            clock=self._clock,
             folder=folder,
             sample=example_of(self.example_inputs, data, source, batch=1),
             teacher=None if checked.teacher is None else lambda: self._teacher,
@@ -167,7 +183,8 @@ class Execution:
         source = model_source(checked, use)
         if source is None:
             return self._other_recipe(use, role)
-        return open_model(source, use, checked.recipe, role)
+        with self._clock.others():
+            return open_model(source, use, checked.recipe, role)
 
     @cached_property
     def _teacher(self) -> ModelGraph:
@@ -200,6 +217,13 @@ class Execution:
             transform=() if shop.data is None else shop.data.transform,
             provenance={"recipe": record.recipe, "environment": record.environment},
         )
+
+
+def _write_end(folder: RunFolder | None, record: RunRecord) -> None:
+    if folder is not None:
+        folder.log(f"run {record.status}" + (f": {record.error}" if record.error else ""))
+        folder.write(record)
+        folder.close()
 
 
 def _data_json(data: Data | None) -> dict[str, Any]:

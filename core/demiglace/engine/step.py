@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from demiglace.artifact import state_digest
+from demiglace.engine.clock import Clock
 from demiglace.engine.environment import derive_seed
 from demiglace.engine.events import Listener
 from demiglace.engine.record import StepRecord
@@ -38,6 +38,7 @@ class Workshop:
     seed: int
     listener: Listener
     check_interrupt: Callable[[], None]
+    clock: Clock
     folder: RunFolder | None = None
     teacher: Callable[[], ModelGraph] | None = None
     #: The model's digest and figures as the last step left them.
@@ -75,29 +76,30 @@ class Workshop:
         )
 
 
-def run_step(shop: Workshop, step: Step, number: int) -> StepRecord:
-    """Run one pass, then measure what it did and compare with what was asked.
+def run_step(shop: Workshop, step: Step, record: StepRecord, number: int) -> None:
+    """Run one pass, then measure what it did and compare with what was asked, all into its record.
 
     Raises:
         PassFailed: when the pass raises, changes nothing, breaks a promise, or leaves NaN or infinity.
         Interrupted: when the run was asked to stop.
     """
-    record = _new_record(shop, step)
     context = shop.context(step, record)
     if step.spec.kind is Kind.EXPORTER and shop.folder is not None:
         context.folder = shop.folder.step(number, step.id)
     try:
-        _timed(record, lambda: _WORK[step.spec.kind](shop, step, context, record))
+        with shop.clock.others() as span:
+            _WORK[step.spec.kind](shop, step, context, record)
     except DemiglaceError:
         raise
     except Exception as error:
         text = f"{type(error).__name__}: {error}"
         raise PassFailed(text, step=step.id, plugin=record.plugin) from error
+    record.seconds, record.cpu_seconds = span.seconds, span.cpu_seconds
     _inspect(shop, step, context, record)
-    return record
 
 
-def _new_record(shop: Workshop, step: Step) -> StepRecord:
+def new_record(shop: Workshop, step: Step) -> StepRecord:
+    """The record of a step that is about to run."""
     contract = step.contract()
     return StepRecord(
         id=step.id,
@@ -129,22 +131,12 @@ def _participant_json(step: Step) -> dict[str, Any]:
     }
 
 
-def _timed(record: StepRecord, work: Callable[[], None]) -> None:
-    started, cpu = time.perf_counter(), time.process_time()
-    try:
-        work()
-    finally:
-        record.seconds = time.perf_counter() - started
-        record.cpu_seconds = time.process_time() - cpu
-
-
 def _edit(shop: Workshop, step: Step, context: Context, record: StepRecord) -> None:
     editor = shop.registry.implementation(step.spec)(step.config)
     edits = list(editor.edits(shop.model, context))
     record.edits = dict(Counter(type(edit).__name__ for edit in edits))
     transaction, verified = apply_verified(shop.model, edits)
-    if verified is not None:
-        record.figures["verification"] = verified.to_json()
+    record.verified = None if verified is None else verified.to_json()
     transaction.commit()
 
 
@@ -196,7 +188,6 @@ def _inspect(shop: Workshop, step: Step, context: Context, record: StepRecord) -
     _compare_change(step, record)
     record.asked = [_compare_asked(shop, step, asked) for asked in context.asked]
     record.metrics = shop.metrics | record.metrics if not _changes(step) else record.metrics
-    record.status = "done"
 
 
 def _changes(step: Step) -> bool:
@@ -239,6 +230,7 @@ def evaluate(shop: Workshop, evaluators: Iterable[Step], metrics: Mapping[str, M
         names = set(evaluator.config.metrics())
         if names and names <= set(measured):
             continue
-        implementation = shop.registry.implementation(evaluator.spec)(evaluator.config)
-        measured |= implementation.measure(shop.model, shop.context(evaluator))
+        with shop.clock.others():
+            implementation = shop.registry.implementation(evaluator.spec)(evaluator.config)
+            measured |= implementation.measure(shop.model, shop.context(evaluator))
     return measured
