@@ -1,7 +1,20 @@
-"""Every built-in mask pruner is an editor as third parties' must be, and every one is tested here."""
+"""Every built-in pruner is an editor as third parties' must be, and every one is tested here."""
+
+from torch import nn
 
 from demiglace.testing import EditorConformance
-from demiglace_pruners import demiglace_passes, finalize, magnitude, nm, quantile, random, structured_norm
+from demiglace_pruners import (
+    channels,
+    demiglace_passes,
+    finalize,
+    heads,
+    magnitude,
+    neurons,
+    nm,
+    quantile,
+    random,
+    structured_norm,
+)
 
 
 class TestMagnitude(EditorConformance):
@@ -49,6 +62,40 @@ class TestFinalize(EditorConformance):
         model.masks["0.weight"] = weight.detach() > 0
         weight.data.mul_(model.masks["0.weight"])
         return model
+
+
+class TestChannels(EditorConformance):
+    spec = channels.SPEC
+    config = channels.ChannelsConfig(amount=0.5)
+
+
+class TestNeurons(EditorConformance):
+    spec = neurons.SPEC
+    config = neurons.NeuronsConfig(amount=0.5)
+    input_shape = (6,)
+
+    @staticmethod
+    def module():
+        return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4))
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(16, 4, batch_first=True)
+
+    def forward(self, x):
+        return self.attention(x, x, x, need_weights=False)[0]
+
+
+class TestHeads(EditorConformance):
+    spec = heads.SPEC
+    config = heads.HeadsConfig(amount=0.5)
+    input_shape = (5, 16)
+
+    @staticmethod
+    def module():
+        return Attention()
 
 
 def test_every_pass_of_the_plugin_is_tested_here():
