@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -10,6 +12,7 @@ from demiglace.errors import UsageError
 from demiglace.graph import Cut, Mask, SetAttr
 from demiglace.passes import Asked, Config, Editor, Participant, Schedule
 from demiglace.training import Scheduled, Settings, Stopping, fit, hold_masks, named_loss
+from demiglace.training.capture import Capture
 from demiglace_pruners.magnitude import Magnitude, MagnitudeConfig
 
 OPTIMIZERS = {
@@ -206,6 +209,17 @@ def test_a_layer_to_capture_that_does_not_exist_is_named_with_the_nearest(contex
     with pytest.raises(UsageError, match="no layer 'fc11'") as caught:
         fit(net, context, settings(), [Curious(Config())])
     assert "fc1" in caught.value.faults[0].hint
+
+
+def test_a_copy_of_the_model_does_not_speak_for_the_model(net):
+    """A deep copy, such as a teacher, has the capturing hooks too."""
+    captured = Capture(net.module, "0")
+    copied = copy.deepcopy(net.module)
+    own = net.module[0](torch.zeros(2, 8))
+    copied(torch.ones(2, 8))
+    net.module(torch.zeros(2, 8))
+    copied(torch.ones(2, 8))
+    assert torch.equal(captured(), own)
 
 
 def test_a_participant_may_leave_out_the_trainers_own_loss(net, context, blobs):

@@ -31,9 +31,14 @@ class Capture:
                 f"the model has no layer {layer!r}", hint=did_you_mean(layer, layers, "its layers")
             )
         self.layer = layer
-        self._module = layers[layer]
         self._latest: Any = None
-        self._handle = self._module.register_forward_hook(self._keep)
+
+        def keep(ran: nn.Module, _inputs: object, outputs: object) -> None:
+            # A deep copy of the model has the hook too, and must not speak for the model.
+            if ran is layers[layer]:
+                self._latest = outputs
+
+        self._handle = layers[layer].register_forward_hook(keep)
 
     def __call__(self) -> Tensor:
         if self._latest is None:
@@ -49,8 +54,3 @@ class Capture:
     def remove(self) -> None:
         """Stop capturing."""
         self._handle.remove()
-
-    def _keep(self, ran: nn.Module, _inputs: object, outputs: object) -> None:
-        # A deep copy of the model has the hook too, and must not speak for the model.
-        if ran is self._module:
-            self._latest = outputs

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from demiglace.errors import Diverged, UsageError
-from demiglace.graph import Cut, apply
+from demiglace.errors import Diverged, GraphError, UsageError
+from demiglace.graph import Cut, apply_verified
 from demiglace.measure import first_nonfinite
 from demiglace.training.averaging import Average
 from demiglace.training.capture import Capture
@@ -96,7 +96,7 @@ class TrainingLoop:
 
     def apply(self, edits: Iterable[Edit]) -> None:
         made = list(edits)
-        apply(self.model, made).commit()
+        self._change(made)
         if self._started:
             self._follow([edit for edit in made if isinstance(edit, Cut)])
         for participant in self._prepared:
@@ -274,6 +274,18 @@ class TrainingLoop:
             if edits:
                 self.apply(edits)
         self.context.on_progress(self.at.steps, self.at.steps, "trained")
+
+    def _change(self, edits: Sequence[Edit]) -> None:
+        """Apply edits, cuts verified; the module must stay the one that the optimizer trains."""
+        module = self.model.module
+        transaction, _ = apply_verified(self.model, edits)
+        if self.model.module is not module:
+            transaction.rollback()
+            raise GraphError(
+                "this cut needs the model in graph form, which cannot begin in the middle of training",
+                hint="make the cut as a step of its own before the train pass",
+            )
+        transaction.commit()
 
     def _follow(self, cuts: Sequence[Cut]) -> None:
         """Cut what the loop remembers of parameters as the parameters were cut."""
