@@ -26,9 +26,10 @@ from demiglace.artifact import (
     save,
     state_digest,
 )
-from demiglace.artifact.snapshot import is_dense, named_tensors, tied_names
+from demiglace.artifact.snapshot import is_dense
 from demiglace.errors import ArtifactError
 from demiglace.graph import Cut, Example, Mask, ModelGraph, SetAttr, apply
+from demiglace.graph.names import named_tensors, tied_names
 from demiglace.graph.plain import PlainGraph, lower
 
 DTYPES = [

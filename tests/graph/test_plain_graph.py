@@ -263,6 +263,18 @@ def test_layers_know_the_classes_that_they_stand_for():
     assert graph.get_submodule("layer1.0.conv1").extra_repr() == "Conv2d"
 
 
+@pytest.mark.parametrize("targets", [["*"], ["type:Conv2d"], ["layer1.*"], ["type:_NormBase", "fc"]])
+def test_selectors_take_the_same_weights_from_module_and_graph(targets):
+    module = torchvision.models.resnet18()
+    graph = lowered(module, torch.randn(2, 3, 32, 32))
+    taken = [
+        [(one.name, one.module, one.type) for one in ModelGraph(model).weights(targets)]
+        for model in (module, graph)
+    ]
+    assert taken[0] == taken[1]
+    assert taken[0]
+
+
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
 def test_a_layers_output_is_found_by_its_name(name):
     torch.manual_seed(0)
@@ -329,6 +341,17 @@ def test_a_buffer_that_inference_writes_is_written_by_the_graph_too(how):
     for _ in range(3):
         graph(torch.rand(5, 4))
     assert graph.calls == module.calls + 3
+
+
+def test_a_model_that_fixes_its_batch_size_gives_a_graph_of_that_size():
+    class Fixed(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.reshape(int(x.shape[0]), -1) * torch.ones(3, 4)
+
+    graph = lowered(Fixed(), torch.rand(3, 2, 2))
+    assert graph(torch.rand(3, 2, 2)).shape == (3, 4)
+    with pytest.raises(UsageError, match=r"traced with a tensor of shape \[3, 2, 2\]"):
+        graph(torch.rand(4, 2, 2))
 
 
 def test_a_model_without_an_example_is_refused():

@@ -2,10 +2,10 @@
 
 from demiglace.artifact.loading import Artifact, load, open_artifact
 from demiglace.artifact.manifest import ArtifactInfo, read_info
-from demiglace.artifact.origins import CallerOrigin, GraphOrigin, Origin, SourceOrigin
 from demiglace.artifact.saving import save
 from demiglace.artifact.snapshot import state_digest
 from demiglace.artifact.structures import Build, Model, Resolver
+from demiglace.graph.origins import CallerOrigin, GraphOrigin, Origin, SourceOrigin
 
 __all__ = [
     "Artifact",

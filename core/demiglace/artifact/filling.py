@@ -40,7 +40,7 @@ def replayed(module: nn.Module, info: ArtifactInfo) -> Iterator[None]:
 
 
 def _check(module: nn.Module, info: ArtifactInfo) -> None:
-    from demiglace.artifact.snapshot import named_tensors, tied_names
+    from demiglace.graph.names import named_tensors, tied_names
     from demiglace.graph.plain import PlainGraph
 
     stored, known = _stored_names(info), info.tensors

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from demiglace.artifact.atomic import canonical_json
-from demiglace.artifact.origins import CallerOrigin, GraphOrigin, Origin, SourceOrigin, Structure
 from demiglace.artifact.state import State, TensorInfo, sizes
 from demiglace.errors import ArtifactError
+from demiglace.graph.origins import CallerOrigin, GraphOrigin, Origin, SourceOrigin, Structure
 
 FORMAT = "demiglace-artifact"
 VERSION = 1

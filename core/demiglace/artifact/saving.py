@@ -17,8 +17,8 @@ from demiglace.artifact.manifest import (
     FileInfo,
     manifest_json,
 )
-from demiglace.artifact.origins import Origin
 from demiglace.errors import ArtifactError
+from demiglace.graph.origins import Origin
 
 if TYPE_CHECKING:
     from demiglace.graph import ModelGraph
@@ -47,8 +47,9 @@ def save(
     Raises:
         ArtifactError: when a tensor cannot be stored, the disk is full, or `folder` holds something else.
     """
-    from demiglace.artifact.snapshot import contents, named_tensors, state_of, stored_tensors, tensor_info
+    from demiglace.artifact.snapshot import contents, state_of, stored_tensors, tensor_info
     from demiglace.artifact.tensor_file import write_tensors
+    from demiglace.graph.names import named_tensors
     from demiglace.graph.plain import PlainGraph
 
     target = Path(folder).resolve()

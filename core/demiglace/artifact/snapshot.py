@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from demiglace.artifact.manifest import MASK_PREFIX
-from demiglace.artifact.origins import Structure
 from demiglace.artifact.state import MaskInfo, State, TensorInfo
-from demiglace.artifact.tensor_file import dtype_name, packed, sha256_of
+from demiglace.artifact.tensor_file import packed, sha256_of
 from demiglace.errors import ArtifactError
+from demiglace.graph.names import dtype_name, holds_values, named_tensors, tied_names
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from demiglace.graph import ModelGraph
-
-
-def named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Every parameter and buffer under each of its names, buffers outside the state dict included."""
-    yield from module.named_parameters(remove_duplicate=False)
-    yield from module.named_buffers(remove_duplicate=False)
-
-
-def tied_names(module: nn.Module) -> list[list[str]]:
-    """Groups of names that hold one tensor, each with the name that is stored first."""
-    groups: dict[object, list[str]] = {}
-    for name, tensor in named_tensors(module):
-        groups.setdefault(_identity(tensor), []).append(name)
-    return [names for names in groups.values() if len(names) > 1]
-
-
-def _identity(tensor: Tensor) -> object:
-    """Equal for two tensors that are the same elements of one storage."""
-    if tensor.numel() == 0 or not _holds_values(tensor):
-        return id(tensor)
-    return tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tuple(tensor.stride())
-
-
-def structure_of(module: nn.Module) -> Structure:
-    """Names, dtypes, shapes and ties of a module."""
-    tensors = {name: (dtype_name(tensor), tuple(tensor.shape)) for name, tensor in named_tensors(module)}
-    return Structure(tensors, [tuple(group) for group in tied_names(module)])
 
 
 def stored_tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -56,19 +29,13 @@ def stored_tensors(module: nn.Module) -> dict[str, Tensor]:
     tensors = {name: tensor for name, tensor in named_tensors(module) if name not in aliases}
     for name, tensor in tensors.items():
         plain = type(tensor) in {torch.Tensor, torch.nn.Parameter, torch.nn.Buffer}
-        if name.startswith(MASK_PREFIX) or not plain or not _holds_values(tensor):
+        if name.startswith(MASK_PREFIX) or not plain or not holds_values(tensor):
             raise ArtifactError(
                 f"{name!r} is a {type(tensor).__name__} of layout {tensor.layout} on {tensor.device.type}, "
                 "which cannot be stored",
                 hint="an artifact stores dense tensors that hold values",
             )
     return tensors
-
-
-def _holds_values(tensor: Tensor) -> bool:
-    import torch
-
-    return tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
 
 
 def tensor_info(tensor: Tensor, sha256: str) -> TensorInfo:
@@ -107,7 +74,7 @@ def state_of(model: ModelGraph, hashes: Mapping[str, str]) -> State:
     return State(
         {name: tensor_info(each, hashes[name]) for name, each in stored_tensors(module).items()},
         {name: MaskInfo(shape, hashes[MASK_PREFIX + name]) for name, shape in shapes.items()},
-        tuple(tuple(group) for group in tied_names(module)),
+        tied_names(module),
         (module.training, others),
         tuple(model.edits),
     )

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 from demiglace.artifact.manifest import DAMAGED, GRAPH, ArtifactInfo
-from demiglace.artifact.origins import CallerOrigin, SourceOrigin
 from demiglace.errors import ArtifactError, DemiglaceError
 from demiglace.graph.edits import Json
+from demiglace.graph.origins import CallerOrigin, SourceOrigin, Structure
 
 if TYPE_CHECKING:
     from torch import nn
@@ -89,14 +89,12 @@ def _quietly(build: Build, device: str) -> nn.Module:
 def _from_caller(info: ArtifactInfo, origin: CallerOrigin, model: Model) -> nn.Module:
     from torch import nn
 
-    from demiglace.artifact.snapshot import structure_of
-
     module = model if isinstance(model, nn.Module) else _quietly(model, "cpu")
     if not isinstance(module, nn.Module):
         raise ArtifactError(
             f"model= gave a {type(module).__name__}", hint="give a torch.nn.Module or a factory"
         )
-    different = origin.structure.differences(structure_of(module))
+    different = origin.structure.differences(Structure.of(module))
     if different:
         more = [f"and {len(different) - _SHOWN} more"] if len(different) > _SHOWN else []
         raise ArtifactError(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from demiglace.artifact.manifest import DAMAGED, FileInfo
 from demiglace.errors import ArtifactError
+from demiglace.graph.names import dtype_name
 
 if TYPE_CHECKING:
     import torch
@@ -196,11 +197,6 @@ def _entries(
 
 def _end(entries: Mapping[str, tuple[str, list[int], list[int]]]) -> int:
     return max((offsets[1] for _, _, offsets in entries.values()), default=0)
-
-
-def dtype_name(tensor: Tensor) -> str:
-    """The dtype as torch names it, without `torch.`."""
-    return str(tensor.dtype).removeprefix("torch.")
 
 
 def torch_dtype(name: str) -> torch.dtype:

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from demiglace.artifact.origins import Origin
     from demiglace.graph.edits import StructuralEdit
     from demiglace.graph.groups import Group, Traced
+    from demiglace.graph.origins import Origin
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class ModelGraph:
     def candidates(self) -> list[Candidate]:
         """Every module and parameter that a selector may name, under all their names, modules first."""
         modules = [
-            Candidate(name or ROOT, tuple(base.__name__ for base in type(module).__mro__[:-1]))
+            Candidate(name or ROOT, types_of(module))
             for name, module in self.module.named_modules(remove_duplicate=False)
         ]
         return modules + [Candidate(name) for name, _ in self.module.named_parameters(remove_duplicate=False)]
@@ -118,9 +118,7 @@ class ModelGraph:
             computing = [one for one in places if not everything or _computes(one.module, one.own)]
             if computing and places[0].parameter.dim() >= 2:
                 name, at = places[0].name, computing[0]
-                yield Weight(
-                    name, at.holder, type(at.module).__name__, at.parameter.data, self.masks.get(name)
-                )
+                yield Weight(name, at.holder, types_of(at.module)[0], at.parameter.data, self.masks.get(name))
 
     def masked(self, targets: Sequence[str] = ("*",), ignore: Sequence[str] = ()) -> Iterator[str]:
         """The names of the masked parameters that the selectors take: weights, biases, norm vectors."""
@@ -159,10 +157,15 @@ class _Place:
     parameter: Tensor
 
 
+_COMPUTING = {"_ConvNd", "Linear", "Bilinear", "MultiheadAttention", "RNNBase"}
+
+
 def _computes(module: nn.Module, parameter: str) -> bool:
     """Whether a parameter is a weight of a convolution, a linear layer, attention, or a recurrent layer."""
-    from torch import nn
-    from torch.nn.modules.conv import _ConvNd
+    return not _COMPUTING.isdisjoint(types_of(module)) and "weight" in parameter
 
-    kinds = (_ConvNd, nn.Linear, nn.Bilinear, nn.MultiheadAttention, nn.RNNBase)
-    return isinstance(module, kinds) and "weight" in parameter
+
+def types_of(module: nn.Module) -> tuple[str, ...]:
+    """A layer's class names, from its own to its bases; in a plain-data graph, those that were traced."""
+    own = tuple(base.__name__ for base in type(module).__mro__[:-1])
+    return getattr(module, "original_types", ()) or own

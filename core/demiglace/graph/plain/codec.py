@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from demiglace.errors import ArtifactError, GraphError
+from demiglace.graph.names import dtype_name, named_tensors
 from demiglace.graph.plain.module import PlainGraph
 from demiglace.graph.plain.nodes import GraphData, Here, Input, Node, NodeRef, TensorRef, references
 from demiglace.graph.plain.operators import mode_argument, operator_named
@@ -36,27 +37,25 @@ def to_json(graph: PlainGraph) -> str:
         "output_tree": data.output_tree.to_json(),
         "outputs": _encoded(data.outputs),
         "layers": {name: list(types) for name, types in data.layers.items()},
-        "tensors": {name: _tensor_to_json(graph, name, tensor) for name, tensor in _held(graph)},
+        "tensors": _tensors_to_json(graph),
         "transient": list(data.transient),
     }
     return json.dumps(content, separators=(",", ":"), allow_nan=False)
 
 
-def _held(graph: PlainGraph) -> list[tuple[str, Tensor]]:
-    named = [*graph.named_parameters(remove_duplicate=False), *graph.named_buffers(remove_duplicate=False)]
-    return sorted(named)
-
-
-def _tensor_to_json(graph: PlainGraph, name: str, tensor: Tensor) -> dict[str, Any]:
-    first = next(other for other, same in _held(graph) if same is tensor)
-    kind = "parameter" if isinstance(tensor, nn.Parameter) else "buffer"
-    dtype = str(tensor.dtype).removeprefix("torch.")
-    return {
-        "kind": kind,
-        "dtype": dtype,
-        "shape": list(tensor.shape),
-        "same_as": None if first == name else first,
-    }
+def _tensors_to_json(graph: PlainGraph) -> dict[str, Any]:
+    """What is needed to make the tensors again on the meta device; a tied one refers to its first name."""
+    first: dict[int, str] = {}
+    content = {}
+    for name, tensor in named_tensors(graph):
+        same = first.setdefault(id(tensor), name)
+        content[name] = {
+            "kind": "parameter" if isinstance(tensor, nn.Parameter) else "buffer",
+            "dtype": dtype_name(tensor),
+            "shape": list(tensor.shape),
+            "same_as": None if same == name else same,
+        }
+    return content
 
 
 def _node_to_json(node: Node) -> dict[str, Any]:

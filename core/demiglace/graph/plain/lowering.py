@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from demiglace.graph.export import export
+from demiglace.graph.model_graph import types_of
+from demiglace.graph.names import named_tensors
 from demiglace.graph.plain.module import PlainGraph
 from demiglace.graph.plain.nodes import GraphData, TensorRef, references
 from demiglace.graph.plain.reading import Reader
@@ -24,11 +26,12 @@ def lower(model: ModelGraph) -> PlainGraph:
 
     It computes what the module computes in eval mode, at any batch size, and trains: its layers' training
     flags drive batch norm and dropout. What inference does not run is not in it: auxiliary heads,
-    stochastic depth, dropout inside fused attention.
+    stochastic depth, dropout inside fused attention. A model that fixes its batch size in Python code gives
+    a graph that takes that size alone.
 
     Raises:
-        GraphError: when the model has no example, torch cannot trace it, it works at one batch size only,
-            or it calls an operator that a plain-data graph may not.
+        GraphError: when the model has no example, torch cannot trace it, or it calls an operator that a
+            plain-data graph may not.
     """
     if isinstance(model.module, PlainGraph):
         return model.module
@@ -47,8 +50,7 @@ def lower(model: ModelGraph) -> PlainGraph:
 def _tensors(module: nn.Module, program: ExportedProgram) -> dict[str, Tensor]:
     """The module's tensors under all their names, and the constants that tracing found."""
     constants = {name: each for name, each in program.constants.items() if isinstance(each, Tensor)}
-    named = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
-    return {**constants, **dict(named)}
+    return {**constants, **dict(named_tensors(module))}
 
 
 def _used(data: GraphData, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -65,10 +67,8 @@ def _layers(module: nn.Module, data: GraphData, tensors: Mapping[str, Tensor]) -
     inner = {node.layer for node in data.nodes} | {name.rpartition(".")[0] for name in tensors}
     named = {""} | {path[:at] for path in inner for at in _ends(path)}
     modules = dict(module.named_modules(remove_duplicate=False))
-    return {
-        name: tuple(base.__name__ for base in type(modules[name]).__mro__[:-1]) if name in modules else ()
-        for name in sorted(named, key=lambda name: (name.count("."), name))
-    }
+    ordered = [name for name in modules if name in named] + sorted(named - set(modules))
+    return {name: types_of(modules[name]) if name in modules else () for name in ordered}
 
 
 def _ends(path: str) -> list[int]:

@@ -140,4 +140,6 @@ def _layer(node: fx.Node) -> str:
 def _shape(value: Any) -> list[int | str] | None:
     if not isinstance(value, Tensor):
         return None
-    return [size if isinstance(size, int) else str(size) for size in value.shape]
+    # A size that tracing fixed late is still symbolic, and prints as its number.
+    sizes = [str(size) for size in value.shape]
+    return [int(size) if size.isdigit() else size for size in sizes]

@@ -1,4 +1,4 @@
-"""Where a saved model's structure comes from: what is built before its edits are replayed."""
+"""Where a model's structure comes from: what is built again before its edits are replayed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
 from demiglace.graph.edits import Json
+from demiglace.graph.names import dtype_name, named_tensors, tied_names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,6 +29,12 @@ class Structure:
     tensors: Mapping[str, tuple[str, tuple[int, ...]]]
     #: Groups of names that hold one tensor.
     tied: Sequence[Sequence[str]] = ()
+
+    @classmethod
+    def of(cls, module: nn.Module) -> Structure:
+        """The structure of a module as it is now."""
+        tensors = {name: (dtype_name(each), tuple(each.shape)) for name, each in named_tensors(module)}
+        return cls(tensors, tied_names(module))
 
     def differences(self, other: Structure) -> list[str]:
         """What `other` has otherwise, one line each; empty when nothing."""
@@ -58,10 +65,8 @@ class CallerOrigin:
     @classmethod
     def of(cls, module: nn.Module) -> CallerOrigin:
         """The origin of a caller's module as it is now: take it before the first edit."""
-        from demiglace.artifact.snapshot import structure_of
-
         kind = type(module)
-        return cls(f"{kind.__module__}.{kind.__qualname__}", structure_of(module))
+        return cls(f"{kind.__module__}.{kind.__qualname__}", Structure.of(module))
 
 
 @dataclass(frozen=True)
