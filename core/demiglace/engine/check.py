@@ -121,7 +121,8 @@ class _Checker:
         schedule = None
         if spec.kind is Kind.EDITOR and "schedule" in options:
             schedule = self.options(Schedule, options.pop("schedule"), (*path, "schedule"))
-        config = self.options(spec.config, options, path)
+        known = [*PassTable.key_names(), *(["schedule"] if spec.kind is Kind.EDITOR else [])]
+        config = self.options(spec.config, options, path, known)
         if config is None:
             return None
         if spec.kind is Kind.EDITOR and schedule is None:
@@ -152,7 +153,8 @@ class _Checker:
             return None
         kind = "data source" if path == ("data",) else "model source"
         spec = self.named(table.use, known, path, kind)
-        config = None if spec is None else self.options(spec.config, table.options, path)
+        known_keys = type(table).key_names()
+        config = None if spec is None else self.options(spec.config, table.options, path, known_keys)
         return None if spec is None or config is None else SourceUse(path, spec, config, table.options)
 
     def named(self, name: str, known: Mapping[str, Any], path: Path, what: str) -> Any:
