@@ -182,7 +182,7 @@ class Execution:
             )
         source = model_source(checked, use)
         if source is None:
-            return self._other_recipe(use, role)
+            return self._other_recipe(use)
         with self._clock.others():
             return open_model(source, use, checked.recipe, role)
 
@@ -193,8 +193,10 @@ class Execution:
         teacher.module.eval().requires_grad_(False)
         return teacher
 
-    def _other_recipe(self, use: SourceUse, role: str) -> ModelGraph:
+    def _other_recipe(self, use: SourceUse) -> ModelGraph:
         """The model that another recipe makes, run first in a directory of its own."""
+        # By the table's name: the run directory's own `model` is the artifact.
+        role = str(use.path[0])
         if use.recipe is None:
             raise UsageError(
                 f"[{role}] names neither a source nor a recipe", hint="give it `use` or `recipe`"
