@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from demiglace.passes import Config, Contract, Kind, PassSpec, SourceSpec
+from demiglace.passes.contract import ORIGINAL
 from demiglace.passes.schedule import Schedule
 from demiglace.plugins import Registry
 from demiglace.recipe import Recipe
@@ -34,7 +35,11 @@ class Step:
         for participant in self.participants:
             theirs = participant.config.contract()
             own = Contract(own.needs | theirs.needs, own.gives | theirs.gives, own.destroys | theirs.destroys)
-        return own
+        # There is an original to compare with once an editor changed the model, until it is trained again.
+        original = frozenset({ORIGINAL})
+        if self.spec.kind is Kind.EDITOR:
+            return replace(own, gives=own.gives | original)
+        return replace(own, destroys=own.destroys | original) if self.spec.kind is Kind.TRAINER else own
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,8 @@ def _named(step: Step) -> str:
 def _missing_hint(checked: Checked, need: str) -> str:
     if need == facts.TEACHER:
         return "add a [teacher] table"
+    if need == facts.ORIGINAL:
+        return "put it after the pass that takes something from the model, and before any training"
     if need == facts.LABELS or need.startswith("data."):
         what = "labels" if need == facts.LABELS else f"a {need.removeprefix('data.')} split"
         if checked.data is None or checked.data.spec is None:
@@ -142,7 +144,8 @@ def _gate_faults(checked: Checked) -> list[Fault]:
     for name, gate in checked.recipe.gate.items():
         if name not in known:
             place = checked.recipe.place(("gate", name), "key")
-            hint = f"{did_you_mean(name, known)}; accuracy and its like need an evaluator in `evaluate`"
+            advice = (did_you_mean(name, known), "accuracy and its like need an evaluator in `evaluate`")
+            hint = " ".join(filter(None, advice))
             found.append(Fault(f"nothing in this recipe measures {name!r}", place, hint))
         if gate.against is not None and gate.against not in {*ids, ORIGINAL}:
             place = checked.recipe.place(("gate", name, "against"))

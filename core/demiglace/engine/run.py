@@ -103,6 +103,7 @@ class Execution:
         at: dict[str, Mapping[str, Metric]] = {ORIGINAL: shop.metrics | _footprint_metrics(shop)}
         for number, step in enumerate(self.plan.checked.steps, 1):
             self.check_interrupt()
+            shop.keep_original(self.plan.checked.steps[number - 1 :])
             self._run_step(shop, step, number, record, folder)
             at[step.id] = shop.metrics | _footprint_metrics(shop)
         final = shop.metrics | _footprint_metrics(shop)

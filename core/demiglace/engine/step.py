@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from demiglace.artifact import state_digest
@@ -16,6 +17,7 @@ from demiglace.errors import DemiglaceError, PassFailed
 from demiglace.graph import apply_verified
 from demiglace.measure import Footprint, first_nonfinite, measure
 from demiglace.passes import Asked, Context, Kind, Metric, Participant
+from demiglace.passes.contract import ORIGINAL
 
 if TYPE_CHECKING:
     import torch
@@ -41,6 +43,8 @@ class Workshop:
     clock: Clock
     folder: RunFolder | None = None
     teacher: Callable[[], ModelGraph] | None = None
+    #: The model before the first editor since the last training, while a later step needs it.
+    original: ModelGraph | None = None
     #: The model's digest and figures as the last step left them.
     digest: str = ""
     footprint: Footprint | None = None
@@ -55,6 +59,14 @@ class Workshop:
         self.digest = state_digest(self.model)
         self.footprint = measure(self.model, self.sample)
 
+    def keep_original(self, steps: Iterable[Step]) -> None:
+        """Copy the model before it is edited, if a step before the next training needs it."""
+        coming = takewhile(lambda step: step.spec.kind is not Kind.TRAINER, steps)
+        if not any(ORIGINAL in step.contract().needs for step in coming):
+            self.original = None
+        elif self.original is None:
+            self.original = self.model.copy()
+
     def context(self, step: Step, record: StepRecord | None = None) -> Context:
         """The surroundings of one step, reporting into its record if it has one."""
 
@@ -68,8 +80,10 @@ class Workshop:
             device=self.device,
             data=self.data,
             teacher=self.teacher,
+            original=self.original,
             carry=self.carry,
             left_alone={} if record is None else record.left_alone,
+            figures={} if record is None else record.figures,
             on_progress=lambda done, total, text: self.listener.progress(step.id, done, total, text),
             on_warning=warn,
             check_interrupt=self.check_interrupt,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,12 @@ class ModelGraph:
     _trace: tuple[nn.Module, tuple[StructuralEdit, ...], Traced] | None = field(
         default=None, init=False, repr=False
     )
+
+    def copy(self) -> ModelGraph:
+        """A model with values of its own, which edits of this one do not reach."""
+        return ModelGraph(
+            deepcopy(self.module), self.example, dict(self.masks), list(self.edits), self.origin
+        )
 
     @property
     def traced(self) -> Traced:

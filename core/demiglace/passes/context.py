@@ -42,6 +42,8 @@ class Context:
     device: torch.device
     data: Data | None = None
     teacher: Callable[[], ModelGraph] | None = None
+    #: The model before the first editor since the last training, for a step whose contract needs it.
+    original: ModelGraph | None = None
     #: The run directory's folder for this step; only exporters and trainers write into it.
     folder: Path | None = None
     #: `(done, total or None, text)`.

@@ -18,6 +18,9 @@ LABELS = "labels"
 """The data has a label for every example."""
 TEACHER = "teacher"
 """The recipe names a teacher."""
+ORIGINAL = "original"
+"""An editor has worked on the model since its last training: the engine knows what it was before. The
+engine adds this fact to the contracts of editors, and takes it away after a trainer."""
 
 
 @dataclass(frozen=True)
