@@ -5,12 +5,16 @@ from demiglace.calibration.collector import Collector, GradientCollector, Tensor
 from demiglace.calibration.gradients import Taylor
 from demiglace.calibration.gram import InputGram
 from demiglace.calibration.histogram import Histogram
+from demiglace.calibration.least_squares import LeastSquares, Solution
 from demiglace.calibration.moments import Moments
+from demiglace.calibration.normal_equations import NormalEquations, normal_equations
 from demiglace.calibration.order import execution_order
+from demiglace.calibration.paired import PairedGram, gather_pairs
 from demiglace.calibration.ranges import Ranges
 from demiglace.calibration.rows import has_input_rows, input_rows
 from demiglace.calibration.run import calibrate
 from demiglace.calibration.several import Several
+from demiglace.calibration.solvable import solvable_stages
 from demiglace.calibration.undisturbed import undisturbed
 from demiglace.calibration.zeros import ZeroShare
 
@@ -20,16 +24,23 @@ __all__ = [
     "GradientCollector",
     "Histogram",
     "InputGram",
+    "LeastSquares",
     "Moments",
+    "NormalEquations",
+    "PairedGram",
     "Ranges",
     "Several",
+    "Solution",
     "Taylor",
     "TensorCollector",
     "ZeroShare",
     "calibrate",
     "calibration_batches",
     "execution_order",
+    "gather_pairs",
     "has_input_rows",
     "input_rows",
+    "normal_equations",
+    "solvable_stages",
     "undisturbed",
 ]
