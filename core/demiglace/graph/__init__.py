@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from demiglace.graph.adopt import adopt_masks
-from demiglace.graph.edits import Cut, Edit, Lower, Mask, SetAttr, StructuralEdit, Swap, Unmask, Write
+from demiglace.graph.edits import Cut, Edit, Lower, Mask, Retype, SetAttr, StructuralEdit, Swap, Unmask, Write
 from demiglace.graph.model_graph import Example, ModelGraph, Weight
 from demiglace.graph.select import count_zeros, keep_at_least, keep_largest, kth_smallest
 from demiglace.graph.transaction import Transaction, apply
@@ -45,6 +45,7 @@ __all__ = [  # noqa: PLE0604
     "Lower",
     "Mask",
     "ModelGraph",
+    "Retype",
     "SetAttr",
     "StructuralEdit",
     "Swap",

@@ -2,8 +2,8 @@
 
 The set is closed and the core alone applies it, so a pass needs no code to restore its work, and a
 saved model needs a plugin to load only for the type of a `Swap`. `Cut`, `SetAttr`, `Swap` and `Lower`
-change the structure: an artifact stores them in order and replays them. `Mask`, `Unmask` and `Write`
-change values, which an artifact stores as tensors.
+change the structure: an artifact stores them in order and replays them. `Mask`, `Unmask`, `Write`
+and `Retype` change values, which an artifact stores as tensors.
 """
 
 from __future__ import annotations
@@ -77,5 +77,14 @@ class Write:
     value: Tensor
 
 
+@dataclass(frozen=True)
+class Retype:
+    """Give a parameter or buffer another floating-point dtype."""
+
+    tensor: str
+    #: The dtype's name, such as `bfloat16`.
+    dtype: str
+
+
 StructuralEdit: TypeAlias = Cut | SetAttr | Swap | Lower
-Edit: TypeAlias = StructuralEdit | Mask | Unmask | Write
+Edit: TypeAlias = StructuralEdit | Mask | Unmask | Write | Retype

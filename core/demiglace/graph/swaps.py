@@ -17,6 +17,7 @@ SwapType: TypeAlias = "Callable[[nn.Module, Mapping[str, Json]], nn.Module]"
 
 _QUANTIZED = "demiglace.quantization.modules"
 _TYPES = {
+    "cast": f"{_QUANTIZED}:casting",
     "quantized.linear": f"{_QUANTIZED}:QuantizedLinear",
     "quantized.linear.dynamic": f"{_QUANTIZED}:DynamicLinear",
     "quantized.conv1d": f"{_QUANTIZED}:QuantizedConv1d",

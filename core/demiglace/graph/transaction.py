@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from demiglace.errors import GraphError
-from demiglace.graph.edits import Cut, Edit, Lower, Mask, SetAttr, Swap, Unmask, Write
+from demiglace.graph.edits import Cut, Edit, Lower, Mask, Retype, SetAttr, Swap, Unmask, Write
 from demiglace.graph.zeroing import zero_outside
 from demiglace.recipe.selectors import ROOT
 
@@ -104,7 +104,7 @@ def _replace(transaction: Transaction, holder: nn.Module, own: str, value: Tenso
 
     transaction._undo.append(restore)
     # A gradient keeps the parameter's shape: drop it first when that changes.
-    if old_grad is not None and old_grad.shape != value.shape:
+    if old_grad is not None and (old_grad.shape, old_grad.dtype) != (value.shape, value.dtype):
         tensor.grad = None
     tensor.data = value
 
@@ -173,6 +173,14 @@ def _write(transaction: Transaction, edit: Write) -> None:
     value = edit.value.to(device=tensor.device, dtype=tensor.dtype)
     keep = transaction.model.masks.get(edit.tensor)
     _replace(transaction, holder, own, value if keep is None else value.masked_fill(~keep, 0))
+
+
+def _retype(transaction: Transaction, edit: Retype) -> None:
+    import torch
+
+    holder, own = locate(transaction.model.module, edit.tensor)
+    tensor = getattr(holder, own)
+    _replace(transaction, holder, own, tensor.data.to(getattr(torch, edit.dtype)))
 
 
 def _set_mask(transaction: Transaction, name: str, keep: Tensor) -> None:
@@ -253,4 +261,5 @@ _HANDLERS: dict[type, Callable[[Transaction, Any], None]] = {
     Mask: _mask,
     Unmask: _unmask,
     Write: _write,
+    Retype: _retype,
 }

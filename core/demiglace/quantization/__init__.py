@@ -15,9 +15,9 @@ from demiglace.quantization.swap import (
 )
 
 __all__ = [
-    "Layer",
     "MAX_BITS",
     "MIN_BITS",
+    "Layer",
     "QTensor",
     "Scheme",
     "Selection",
@@ -30,7 +30,6 @@ __all__ = [
     "quantizable_weights",
     "quantized_swap",
     "refusal",
-
     "round_weight",
     "select_layers",
     "to_integers",

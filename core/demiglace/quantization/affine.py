@@ -37,10 +37,18 @@ def storable(scale: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.where(scale == 0, torch.ones_like(rounded), rounded)
 
 
-def scale_dtype(scheme: Scheme, absmax: float) -> torch.dtype:
-    """Where to keep scales: 16 bits when there are many, as long as the weights' range allows it."""
-    small = scheme.group is not None and 2.0**-14 * scheme.high < absmax < 2.0**15
-    return torch.float16 if small else torch.float32
+def scale_dtype(absmax: Tensor, scheme: Scheme) -> torch.dtype:
+    """Where to keep scales: 16 bits where these tell every row's range well, else 32.
+
+    Args:
+        absmax: the largest magnitude of each row.
+        scheme: the integers to round to.
+    """
+    if scheme.per_tensor:
+        return torch.float32
+    scales = absmax[absmax > 0] / scheme.high
+    fine = bool(((scales > 2.0**-13) & (scales < 2.0**12)).all())
+    return torch.float16 if fine else torch.float32
 
 
 def to_integers(values: Tensor, scale: Tensor, zero: Tensor, scheme: Scheme) -> Tensor:

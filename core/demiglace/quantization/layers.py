@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from demiglace.graph import ModelGraph
 from demiglace.quantization.swap import quantizable_weights, refusal
 from demiglace.recipe.selectors import ROOT, selected
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +38,9 @@ class Selection:
     refused: dict[str, str] = field(default_factory=dict)
 
 
-def select_layers(model: ModelGraph, targets: Sequence[str] = ("*",), ignore: Sequence[str] = ()) -> Selection:
+def select_layers(
+    model: ModelGraph, targets: Sequence[str] = ("*",), ignore: Sequence[str] = ()
+) -> Selection:
     """The layers with weights of at least two dimensions that the selectors take, embeddings too.
 
     A selector takes a layer by its name or by that of its weight. A weight that several layers share
@@ -84,8 +88,10 @@ def _keep_shared_together(model: ModelGraph, found: Selection) -> None:
         places.setdefault(id(parameter), []).append(name)
     taken = {layer.qualified(own) for layer in found.layers for own in layer.weights}
     for layer in list(found.layers):
-        for own, weight in layer.weights.items():
-            other = next((name for name in places[id(weight)] if name not in taken and _alias(model, name)), None)
+        for weight in layer.weights.values():
+            other = next(
+                (name for name in places[id(weight)] if name not in taken and _alias(model, name)), None
+            )
             if other is not None:
                 found.refused[layer.name] = f"it shares its weight with {other!r}, which is not quantized"
                 found.layers.remove(layer)

@@ -27,7 +27,7 @@ def fit_weight(
     """
     weight = weight.detach()
     groups = grouped(weight, scheme, axis)
-    dtype = scale_dtype(scheme, float(weight.abs().amax()) if weight.numel() else 0.0)
+    dtype = scale_dtype(groups.abs().amax((1, 2)), scheme)
     if not clip:
         return *fit(*full_range(groups, scheme), scheme, dtype), dtype
     along = None if importance is None else importance.view(1, groups.shape[1], -1).float()

@@ -48,14 +48,27 @@ def refusal(module: nn.Module) -> str | None:
     return None
 
 
-def weight_only_swap(name: str, module: nn.Module, weights: Mapping[str, QTensor]) -> Swap:
-    """The edit that replaces a layer by one with these integer weights and floating-point arithmetic."""
+def weight_only_swap(
+    name: str,
+    module: nn.Module,
+    weights: Mapping[str, QTensor],
+    tensors: Mapping[str, Tensor] | None = None,
+) -> Swap:
+    """The edit that replaces a layer by one with these integer weights and floating-point arithmetic.
+
+    Args:
+        name: of the layer.
+        module: the layer; it has no `refusal`.
+        weights: by their own names in the layer.
+        tensors: new values of its other parameters, such as a corrected bias.
+    """
     base = next(base for base in type(module).__mro__ if base in _TYPES)
-    return quantized_swap(name, _TYPES[base], weights)
+    return quantized_swap(name, module, _TYPES[base], weights, tensors=tensors)
 
 
 def quantized_swap(
     name: str,
+    module: nn.Module,
     kind: str,
     weights: Mapping[str, QTensor],
     *,
@@ -66,12 +79,14 @@ def quantized_swap(
 
     Args:
         name: of the layer.
+        module: the layer.
         kind: the registered type.
         weights: by their own names in the layer.
         options: further options of the type.
         tensors: further tensors of the new layer.
     """
-    held = {own: weight_options(weight) for own, weight in weights.items()}
+    dtypes = {own: one.dtype for own, one in module._parameters.items() if one is not None}
+    held = {own: weight_options(weight, dtypes[own]) for own, weight in weights.items()}
     given: dict[str, Tensor] = {}
     for own, weight in weights.items():
         given |= weight_tensors(own, weight)

@@ -1,5 +1,6 @@
 """Layers that hold integer weights, made of the layers that they replace."""
 
+from demiglace.quantization.modules.cast import CastsInputs, casting
 from demiglace.quantization.modules.dynamic import DynamicLinear, IntegerLinear
 from demiglace.quantization.modules.holder import (
     Dequantized,
@@ -19,6 +20,7 @@ from demiglace.quantization.modules.weight_only import (
 )
 
 __all__ = [
+    "CastsInputs",
     "Dequantized",
     "DynamicLinear",
     "IntegerLinear",
@@ -31,6 +33,7 @@ __all__ = [
     "QuantizedHolder",
     "QuantizedLinear",
     "QuantizedMultiheadAttention",
+    "casting",
     "weight_options",
     "weight_tensors",
 ]

@@ -64,11 +64,11 @@ class QuantizedHolder(nn.Module):
         if weight is None:
             raise ValueError(f"the layer has no {name!r}")
         scheme = Scheme(options["bits"], options["symmetric"], options["group"], options["per_tensor"])
-        scales = getattr(torch, options["scales"])
+        scales = dtype_of(options["scales"])
         empty = QTensor.empty(
             tuple(weight.shape), scheme, axis=self.axis, scales=scales, device=weight.device
         )
-        self.compute_dtype = weight.dtype
+        self.compute_dtype = dtype_of(options["computes"])
         self._schemes[name] = (empty.shape, scheme)
         for suffix, value in ((CODES, empty.codes), (SCALE, empty.scale), (ZERO, empty.zero_point)):
             self.register_buffer(name + suffix, value)
@@ -103,8 +103,8 @@ def weight_tensors(name: str, weight: QTensor) -> dict[str, Tensor]:
     return tensors if weight.zero_point is None else {**tensors, name + ZERO: weight.zero_point}
 
 
-def weight_options(weight: QTensor) -> dict[str, Any]:
-    """The plain options that make room for such a weight."""
+def weight_options(weight: QTensor, computes: torch.dtype) -> dict[str, Any]:
+    """The plain options that make room for such a weight, to be dequantized to the dtype `computes`."""
     scheme = weight.scheme
     return {
         "bits": scheme.bits,
@@ -112,4 +112,17 @@ def weight_options(weight: QTensor) -> dict[str, Any]:
         "group": scheme.group,
         "per_tensor": scheme.per_tensor,
         "scales": str(weight.scale.dtype).removeprefix("torch."),
+        "computes": str(computes).removeprefix("torch."),
     }
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """The dtype of a name such as `float16`.
+
+    Raises:
+        TypeError: when torch has none of that name.
+    """
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"{name!r} is not a dtype")
+    return dtype

@@ -1,0 +1,145 @@
+"""Hooks at the layers of interest while batches run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from demiglace.calibration.collector import Collector, GradientCollector
+from demiglace.data import Batch
+from demiglace.errors import GraphError, UsageError
+from demiglace.recipe.selectors import ROOT
+
+Collectors: TypeAlias = Mapping[str, Collector | GradientCollector]
+"""Collectors by the qualified names of modules; `.` is the root."""
+
+
+class _Stop(Exception):
+    """All layers of interest have run."""
+
+
+class Watch(ExitStack):
+    """Forward hooks at the layers of interest, while it is entered.
+
+    Args:
+        module: the model.
+        collectors: by the names of its layers.
+        stop_early: leave each forward pass, after the first, when all layers of interest have run.
+    """
+
+    def __init__(self, module: nn.Module, collectors: Collectors, stop_early: bool) -> None:
+        super().__init__()
+        self.module, self.stop_early = module, stop_early
+        self.layers = [(name, _layer(module, name), one) for name, one in collectors.items()]
+        self.gradients = any(isinstance(one, GradientCollector) for one in collectors.values())
+        self._kept: list[tuple[GradientCollector, nn.Module, Tensor]] = []
+        self._calls = 0
+        #: Calls of layers of interest in one forward pass, known after the first.
+        self._expected: int | None = None
+
+    def __enter__(self) -> Watch:
+        super().__enter__()
+        for name, layer, collector in self.layers:
+            hook: Callable[..., Any]
+            if isinstance(collector, GradientCollector):
+                hook = partial(self._see_gradient, name, collector)
+            else:
+                hook = partial(self._see, name, collector)
+            self.callback(layer.register_forward_hook(hook, with_kwargs=True).remove)
+        return self
+
+    def forward(self, batch: Batch) -> Any:
+        """One forward pass; its outputs, or `None` when it stopped early."""
+        self._calls = 0
+        try:
+            outputs = batch.run(self.module)
+        except _Stop:
+            return None
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            raise _unfit(batch, error) from error
+        self._expected = self._calls
+        return outputs
+
+    def backward(self, loss: Tensor) -> None:
+        """Hand the gradients of the loss to those who wait for them."""
+        outputs = [output for _, _, output in self._kept]
+        gradients = torch.autograd.grad(loss, outputs, allow_unused=True)
+        for (collector, layer, output), gradient in zip(self._kept, gradients, strict=True):
+            given = torch.zeros_like(output) if gradient is None else gradient
+            collector.see_gradient(layer, output.detach(), given)
+            collector.calls += 1
+        self._kept.clear()
+
+    def _see(
+        self, name: str, collector: Collector, layer: nn.Module, args: Any, kwargs: Any, output: Any
+    ) -> None:
+        inputs = (*args, *kwargs.values())
+        for value in (*inputs, output):
+            _refuse_nonfinite(value, name)
+        with torch.no_grad():
+            collector.see(layer, inputs, output)
+        collector.calls += 1
+        self._calls += 1
+        if self.stop_early and self._calls == self._expected:
+            raise _Stop
+
+    def _see_gradient(
+        self, name: str, collector: GradientCollector, layer: nn.Module, args: Any, kwargs: Any, output: Any
+    ) -> Any:
+        _refuse_nonfinite(output, name)
+        if not isinstance(output, Tensor) or not output.requires_grad:
+            raise UsageError(
+                f"no gradient reaches layer {name!r}", hint="its parameters and all before it are frozen"
+            )
+        self._kept.append((collector, layer, output))
+        # What follows may work in place: it gets a copy, and the gradient is that of the layer's output.
+        return output.clone()
+
+
+def _layer(module: nn.Module, name: str) -> nn.Module:
+    try:
+        return module.get_submodule("" if name == ROOT else name)
+    except AttributeError:
+        raise GraphError(f"the model has no layer {name!r} to calibrate") from None
+
+
+def refuse_nonfinite_data(batch: Batch) -> None:
+    """Raise when a batch's inputs hold NaN or infinity.
+
+    Raises:
+        GraphError: always then.
+    """
+    for value in (*batch.args, *batch.kwargs.values()):
+        if not _finite(value):
+            raise GraphError(
+                "the calibration data holds NaN or infinity", hint="clean the data, or its transform"
+            )
+
+
+def _refuse_nonfinite(value: Any, layer: str) -> None:
+    if not _finite(value):
+        raise GraphError(
+            f"layer {layer!r} sees or gives NaN or infinity during calibration",
+            hint="check that the model works on this data before compressing it",
+        )
+
+
+def _finite(value: Any) -> bool:
+    if not isinstance(value, Tensor) or not value.is_floating_point() or value.numel() == 0:
+        return True
+    low, high = value.detach().aminmax()
+    return bool(low.isfinite() and high.isfinite())
+
+
+def _unfit(batch: Batch, error: Exception) -> UsageError:
+    values = (*batch.args, *batch.kwargs.values())
+    shapes = ", ".join(str(list(value.shape)) for value in values if isinstance(value, Tensor))
+    return UsageError(
+        f"the model cannot run a calibration batch with inputs of shape {shapes}: {error}",
+        hint="calibrate on examples like those the model was made for",
+    )

@@ -1,0 +1,18 @@
+"""Built-in quantizers, one file each, named after its recipe name; importable without torch.
+
+A file holds a pass whole: its options, its class, and the `SPEC` that announces it here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import demiglace
+from demiglace.passes import PassSpec
+from demiglace_quantizers import cast, dynamic, weight_only
+
+
+@demiglace.hookimpl
+def demiglace_passes() -> Sequence[PassSpec]:
+    """The passes of this plugin."""
+    return [weight_only.SPEC, dynamic.SPEC, cast.SPEC]

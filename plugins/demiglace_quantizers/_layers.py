@@ -1,0 +1,97 @@
+"""What every quantizer does around its rounding: choose layers, refuse what cannot be rounded, report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from demiglace.errors import GraphError
+from demiglace.passes import Context, Targeted
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from demiglace.graph import ModelGraph
+    from demiglace.quantization import Layer, QTensor, Scheme
+
+
+def chosen(model: ModelGraph, config: Targeted, context: Context) -> list[Layer]:
+    """The layers that the selectors take and that can hold integers; the others are reported.
+
+    Raises:
+        GraphError: when there is none, or a weight holds NaN or infinity.
+    """
+    from demiglace.quantization import select_layers
+
+    selection = select_layers(model, config.targets, config.ignore)
+    for name, reason in selection.refused.items():
+        context.leave_alone(name, reason)
+    if not selection.layers:
+        raise nothing(config, selection.refused)
+    for layer in selection.layers:
+        for own, weight in layer.weights.items():
+            _refuse_nonfinite(layer.qualified(own), weight)
+    return selection.layers
+
+
+def nothing(config: Targeted, reasons: Mapping[str, str]) -> GraphError:
+    """The error of a quantizer that would quantize nothing."""
+    few = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:3])
+    return GraphError(
+        f"targets {config.targets} without {config.ignore} select no layer that can be quantized"
+        + (f" ({few})" if few else ""),
+        hint="name linear, convolution, embedding or attention layers with floating-point weights",
+    )
+
+
+def _refuse_nonfinite(name: str, weight: Tensor) -> None:
+    low, high = weight.detach().aminmax()
+    if not (low.isfinite() and high.isfinite()):
+        raise GraphError(
+            f"weight {name!r} holds NaN or infinity and cannot be quantized",
+            hint="look at the training before this pass, or name the layer under `ignore`",
+        )
+
+
+def fits(layer: Layer, scheme: Scheme, context: Context) -> bool:
+    """Whether the scheme's groups divide every weight's rows; reports what would fit where they do not."""
+    from demiglace.quantization import fitting_groups
+
+    for weight in layer.weights.values():
+        columns = weight[0].numel()
+        if not scheme.fits(columns):
+            sizes = ", ".join(map(str, fitting_groups(columns)[:6]))
+            context.leave_alone(
+                layer.name, f"groups of {scheme.group} do not divide its rows of {columns}; {sizes} do"
+            )
+            return False
+    return True
+
+
+def report_weights(context: Context, layers: Sequence[Layer], rounded: Mapping[int, QTensor]) -> None:
+    """Put the figures of every rounded weight, by its identity, into the step's record, worst first."""
+    figures = [
+        {"weight": layer.qualified(own), **weight_figures(weight, rounded[id(weight)])}
+        for layer in layers
+        for own, weight in layer.weights.items()
+    ]
+    context.figures["quantized"] = sorted(figures, key=lambda one: one["sqnr"])
+    context.figures["quantized_layers"] = len(layers)
+
+
+def weight_figures(original: Tensor, quantized: QTensor) -> dict[str, Any]:
+    """What rounding cost one weight: error, saturated share, outputs that are all zero."""
+    from demiglace.quantization import TensorError
+
+    error = TensorError.between(original, quantized.dequantize())
+    integers, scheme = quantized.integers, quantized.scheme
+    ends = (integers == scheme.low) | (integers == scheme.high)
+    dead = int((original.detach().flatten(1) == 0).all(1).sum())
+    return {
+        "bits": scheme.bits,
+        "stored_bits": round(quantized.stored_bits() / quantized.numel(), 3),
+        "sqnr": round(error.sqnr, 2),
+        "cosine": round(error.cosine, 6),
+        "at_ends": round(float(ends.float().mean()), 6),
+        "dead_channels": dead,
+    }

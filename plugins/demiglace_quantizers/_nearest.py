@@ -1,0 +1,38 @@
+"""Weights as the nearest integers, and what all methods of rounding give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from demiglace.quantization import Layer, QTensor, Scheme, round_weight, weight_only_swap
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from demiglace.graph import Swap
+    from demiglace.passes import Context
+
+
+@dataclass
+class Rounded:
+    """What became of the weights of some layers, by the identity of a weight or bias."""
+
+    weights: dict[int, QTensor] = field(default_factory=dict)
+    biases: dict[int, Tensor] = field(default_factory=dict)
+
+    def swap(self, layer: Layer) -> Swap:
+        """The edit of one layer."""
+        weights = {own: self.weights[id(weight)] for own, weight in layer.weights.items()}
+        bias = self.biases.get(id(layer.module._parameters.get("bias")))
+        return weight_only_swap(layer.name, layer.module, weights, {} if bias is None else {"bias": bias})
+
+
+def round_to_nearest(layers: Sequence[Layer], scheme: Scheme, clip: bool, context: Context) -> Rounded:
+    """Every weight of the layers as the nearest integers; one that several layers share only once."""
+    weights = {id(weight): weight for layer in layers for weight in layer.weights.values()}
+    done = Rounded()
+    for key in context.track(list(weights), "rounding weights"):
+        done.weights[key] = round_weight(weights[key], scheme, clip=clip)
+    return done

@@ -1,0 +1,93 @@
+"""`quantize.weight_only`: weights as integers, arithmetic in floating point."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from demiglace.passes import Context, Contract, Editor, Kind, PassSpec, Targeted
+from demiglace_quantizers._layers import chosen, fits, nothing, report_weights
+
+if TYPE_CHECKING:
+    from demiglace.graph import Edit, ModelGraph
+    from demiglace.quantization import Layer, Scheme
+    from demiglace_quantizers._nearest import Rounded
+
+
+class WeightOnlyConfig(Targeted):
+    """Store weights as integers of 8 to 2 bits; arithmetic stays floating point.
+
+    Buys size, not processor time. Linear layers, convolutions, embeddings and attention are quantized;
+    what cannot be is reported and stays as it is.
+    """
+
+    bits: Literal[8, 6, 4, 3, 2] = 8
+    """Bits of an integer."""
+    group_size: Annotated[int, Field(ge=2)] | None = None
+    """Consecutive weights of an output's row that share a scale; without it the whole row does. A layer
+    whose rows it does not divide is left alone."""
+    symmetric: bool = False
+    """Zero point 0: saves a zero point for each scale, and costs range where weights lean to one side."""
+    clip: bool = True
+    """Search each group's range for the least squared error instead of taking all of it."""
+    method: Literal["rtn", "gptq"] = "rtn"
+    """`rtn` rounds to the nearest; `gptq` makes later weights of a row make up for the error of earlier
+    ones, by the statistics of the layer's inputs, which needs calibration data."""
+    samples: Annotated[int, Field(ge=1)] = 256
+    """Calibration examples that `gptq` looks at."""
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    """Examples in a calibration batch."""
+    damping: Annotated[float, Field(gt=0, le=1)] = 0.01
+    """What `gptq` adds to the diagonal of the inputs' second moments, as a share of its mean."""
+
+    def contract(self) -> Contract:
+        needs = ("weights.float", "data.calibration") if self.method != "rtn" else ("weights.float",)
+        # A part of the layers leaves others for a further quantizer, or for training.
+        whole = self.targets == ["*"] and not self.ignore
+        return Contract.of(
+            needs=needs,
+            gives=("weights.quantized", f"weights.int{self.bits}"),
+            destroys=("weights.float", "weights.masked", "model.trainable") if whole else (),
+        )
+
+    def words(self) -> str:
+        whole = "each output" if self.group_size is None else f"each group of {self.group_size} weights"
+        kind = "symmetric" if self.symmetric else "asymmetric"
+        how = "rounded to the nearest" if self.method == "rtn" else f"by {self.method}"
+        return f"store weights as {self.bits}-bit integers, {kind}, one scale for {whole}, {how}"
+
+
+class WeightOnly(Editor[WeightOnlyConfig]):
+    """Rounds weights and swaps their layers for ones that hold integers."""
+
+    def edits(self, model: ModelGraph, context: Context, amount: float | None = None) -> Iterator[Edit]:
+        layers = [one for one in chosen(model, self.config, context) if fits(one, self._scheme(), context)]
+        if not layers:
+            raise nothing(self.config, context.left_alone)
+        rounded = self._round(model, layers, context)
+        report_weights(context, layers, rounded.weights)
+        return map(rounded.swap, layers)
+
+    def _scheme(self) -> Scheme:
+        from demiglace.quantization import Scheme
+
+        return Scheme(self.config.bits, self.config.symmetric, self.config.group_size)
+
+    def _round(self, model: ModelGraph, layers: list[Layer], context: Context) -> Rounded:
+        from demiglace_quantizers._gptq import round_by_gptq
+        from demiglace_quantizers._nearest import round_to_nearest
+
+        if self.config.method == "gptq":
+            return round_by_gptq(model, layers, self._scheme(), self.config, context)
+        return round_to_nearest(layers, self._scheme(), self.config.clip, context)
+
+
+SPEC = PassSpec(
+    "quantize.weight_only",
+    Kind.EDITOR,
+    WeightOnlyConfig,
+    "demiglace_quantizers.weight_only:WeightOnly",
+    '[[pass]]\nuse = "quantize.weight_only"\nbits = 4\ngroup_size = 32\n',
+)

@@ -1,0 +1,36 @@
+"""English sentences that are on every machine: the first ones of the standard library's docstrings."""
+
+import importlib
+import inspect
+import random
+import re
+import sys
+
+
+def sentences(count, seed=0):
+    """`count` different sentences, in an order drawn from `seed`."""
+    found = set()
+    for name in sorted(sys.stdlib_module_names):
+        if name.startswith("_") or name in {"antigravity", "this", "idlelib"}:
+            continue
+        try:
+            module = importlib.import_module(name)
+        except Exception:  # noqa: S112
+            continue
+        for value in [module, *vars(module).values()]:
+            if inspect.isroutine(value) or inspect.isclass(value) or inspect.ismodule(value):
+                found |= set(_sentences(inspect.getdoc(value) or ""))
+                if inspect.isclass(value):
+                    for own in vars(value).values():
+                        found |= set(_sentences(getattr(own, "__doc__", None) or ""))
+    chosen = sorted(found)
+    random.Random(seed).shuffle(chosen)
+    if len(chosen) < count:
+        raise ValueError(f"only {len(chosen)} sentences")
+    return chosen[:count]
+
+
+def _sentences(text):
+    for part in re.split(r"(?<=[.!?])\s+", " ".join(str(text).split())):
+        if 40 <= len(part) <= 160 and part[0].isupper() and part.endswith(".") and ">>>" not in part:
+            yield part
