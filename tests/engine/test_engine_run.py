@@ -77,6 +77,24 @@ def test_a_callers_module_and_batches_need_neither_model_nor_data_table():
     assert (module[0].weight == 0).sum() + (module[2].weight == 0).sum() == 64
 
 
+def test_a_callers_model_opens_without_its_class_and_with_it(tmp_path):
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = nn.Linear(12, 8), nn.Linear(8, 4)
+
+        def forward(self, x):
+            return self.second(self.first(x).relu())
+
+    result = demiglace.run(
+        {"pass": [PRUNE]}, model=Own(), example_inputs=torch.randn(2, 12), out=tmp_path / "run"
+    )
+    inputs = torch.randn(5, 12)
+    expected = result.model(inputs)
+    assert torch.equal(demiglace.load(tmp_path / "run")(inputs), expected)
+    assert torch.equal(demiglace.load(tmp_path / "run", model=Own)(inputs), expected)
+
+
 def test_a_model_alone_is_enough_for_a_pass_that_needs_no_data():
     result = demiglace.run({"pass": [PRUNE]}, model=net())
     assert result.metrics["zeros"] == 64

@@ -126,7 +126,9 @@ class _Checker:
         if config is None:
             return None
         if spec.kind is Kind.EDITOR and schedule is None:
-            schedule = Schedule()
+            # What has no amount to raise acts once.
+            gradual = getattr(config, "amount", None) is not None
+            schedule = Schedule() if gradual else Schedule(shape="one_shot")
         return Step(table.id, spec, config, path, table.allow_noop, schedule=schedule)
 
     def model(self, recipe: Recipe) -> SourceUse | None:

@@ -11,7 +11,7 @@ from demiglace.engine.checked import Checked, Given, SourceUse, Step
 from demiglace.engine.gates import gate_words
 from demiglace.errors import Fault, RecipeError
 from demiglace.graph import ModelGraph
-from demiglace.passes import ModelSource, Targeted
+from demiglace.passes import ModelSource, Pass, Targeted
 from demiglace.recipe import did_you_mean
 from demiglace.recipe.selectors import unmatched
 
@@ -95,12 +95,21 @@ def _transform_faults(recipe: Recipe) -> Iterator[Fault]:
 def _step_faults(checked: Checked, step: Step, graph: ModelGraph) -> Iterator[Fault]:
     """Selectors that match nothing, and what the pass itself refuses."""
     yield from _selector_faults(checked, step, graph)
-    implementation = checked.registry.implementation(step.spec)(step.config)
-    for problem in implementation.preflight(graph):
+    for problem in _pass_of(checked, step).preflight(graph):
         place = checked.recipe.place((*step.path, *(problem.option or ("use",))))
         yield Fault(f"step {step.id!r}: {problem.message}", place, problem.hint)
     for participant in step.participants:
         yield from _step_faults(checked, participant, graph)
+
+
+def _pass_of(checked: Checked, step: Step) -> Pass[Any]:
+    """The pass as it will work: at a step of its own, or inside training."""
+    if step.schedule is None:
+        made: Pass[Any] = checked.registry.implementation(step.spec)(step.config)
+        return made
+    from demiglace.engine.taking_part import participant_of
+
+    return participant_of(checked.registry, step)
 
 
 def _selector_faults(checked: Checked, step: Step, graph: ModelGraph) -> Iterator[Fault]:

@@ -26,6 +26,7 @@ from demiglace.engine.prepare import (
     example_of,
     open_dataset,
     open_model,
+    plain_graph,
 )
 from demiglace.engine.record import RunRecord
 from demiglace.engine.result import Result
@@ -219,6 +220,7 @@ class Execution:
             origin=shop.model.origin or GraphOrigin(),
             transform=() if shop.data is None else shop.data.transform,
             provenance={"recipe": record.recipe, "environment": record.environment},
+            graph=plain_graph(shop.model),
         )
 
 

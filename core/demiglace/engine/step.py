@@ -16,7 +16,7 @@ from demiglace.engine.record import StepRecord
 from demiglace.errors import DemiglaceError, PassFailed
 from demiglace.graph import apply_verified
 from demiglace.measure import Footprint, first_nonfinite, measure
-from demiglace.passes import Asked, Context, Kind, Metric, Participant
+from demiglace.passes import Asked, Context, Kind, Metric
 from demiglace.passes.contract import ORIGINAL
 
 if TYPE_CHECKING:
@@ -155,14 +155,9 @@ def _edit(shop: Workshop, step: Step, context: Context, record: StepRecord) -> N
 
 
 def _train(shop: Workshop, step: Step, context: Context, record: StepRecord) -> None:
-    from demiglace.training import Scheduled
+    from demiglace.engine.taking_part import participant_of
 
-    participants: list[Participant[Any]] = []
-    for one in step.participants:
-        implementation = shop.registry.implementation(one.spec)(one.config)
-        participants.append(
-            implementation if one.schedule is None else Scheduled(implementation, one.schedule, one.id)
-        )
+    participants = [participant_of(shop.registry, one) for one in step.participants]
     trainer = shop.registry.implementation(step.spec)(step.config)
     record.figures = dict(trainer.train(shop.model, context, participants))
 

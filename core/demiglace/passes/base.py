@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from demiglace.passes.config import Config
 
@@ -71,7 +71,7 @@ class Trainer(Pass[C]):
 
     @abstractmethod
     def train(
-        self, model: ModelGraph, context: Context, participants: Sequence[Participant] = ()
+        self, model: ModelGraph, context: Context, participants: Sequence[Participant[Any]] = ()
     ) -> Mapping[str, object]:
         """Train `model.module` in place; return figures for `run.json` (plain JSON values)."""
 
