@@ -253,6 +253,18 @@ def test_data_that_the_model_does_not_take_is_refused_before_the_first_step(reci
         demiglace.run(recipe(TRAIN, data=table))
 
 
+def test_nan_in_the_given_weights_is_no_passs_fault():
+    module = net()
+    module[2].weight.data[1, 1] = float("nan")
+    with pytest.raises(UsageError, match=r"the model has NaN or infinity in '2\.weight'"):
+        demiglace.run({"pass": [PRUNE]}, model=module)
+
+
+def test_data_without_the_split_that_a_pass_needs_says_what_it_has():
+    with pytest.raises(RecipeError, match=r"hand it in: data=\{'train': \.\.\.\}; the data has test"):
+        demiglace.run({"pass": [TRAIN]}, model=net(), data={"test": batches()})
+
+
 def test_a_recipe_without_a_model_asks_for_one():
     with pytest.raises(RecipeError, match=r"the recipe has no \[model\], and none was handed in"):
         demiglace.run({"pass": [PRUNE]})

@@ -23,7 +23,7 @@ def order_faults(checked: Checked, given: Given) -> list[Fault]:
     held = start
     for index, step in enumerate(checked.steps):
         contract = step.contract()
-        found += [_unmet(checked, index, need, start) for need in sorted(contract.needs - held)]
+        found += [_unmet(checked, given, index, need, start) for need in sorted(contract.needs - held)]
         # What is missing was reported here: later steps are judged as if it had been there.
         held = contract.after(held | contract.needs)
     return found + _gate_faults(checked)
@@ -55,7 +55,7 @@ def initial_facts(checked: Checked, given: Given) -> frozenset[str]:
     return frozenset(held)
 
 
-def _unmet(checked: Checked, index: int, need: str, start: frozenset[str]) -> Fault:
+def _unmet(checked: Checked, given: Given, index: int, need: str, start: frozenset[str]) -> Fault:
     """Why a step's need is not met, and what would meet it."""
     step = checked.steps[index]
     place = checked.recipe.place((*step.path, "use"))
@@ -72,7 +72,7 @@ def _unmet(checked: Checked, index: int, need: str, start: frozenset[str]) -> Fa
     return Fault(
         f"{_named(step)} needs {need}, which nothing before it gives",
         place,
-        _missing_hint(checked, need),
+        _missing_hint(checked, given, need),
     )
 
 
@@ -80,13 +80,16 @@ def _named(step: Step) -> str:
     return f"step {step.id!r} ({step.spec.name})"
 
 
-def _missing_hint(checked: Checked, need: str) -> str:
+def _missing_hint(checked: Checked, given: Given, need: str) -> str:
     if need == facts.TEACHER:
         return "add a [teacher] table"
     if need == facts.ORIGINAL:
         return "put it after the pass that takes something from the model, and before any training"
     if need == facts.LABELS or need.startswith("data."):
-        what = "labels" if need == facts.LABELS else f"a {need.removeprefix('data.')} split"
+        split = need.removeprefix("data.")
+        what = "labels" if need == facts.LABELS else f"a {split} split"
+        if given.splits is not None:
+            return f"hand it in: data={{{split!r}: ...}}; the data has {', '.join(sorted(given.splits))}"
         if checked.data is None or checked.data.spec is None:
             return f"add a [data] table whose source has {what}"
         return f"the data source {checked.data.spec.name!r} has no {what} with these options"

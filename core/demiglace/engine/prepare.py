@@ -9,6 +9,7 @@ from demiglace.data import Batch, Data, as_batch, open_data
 from demiglace.engine.environment import derive_seed
 from demiglace.errors import GraphError, UsageError
 from demiglace.graph import Example, ModelGraph, adopt_masks
+from demiglace.measure import first_nonfinite
 
 if TYPE_CHECKING:
     import torch
@@ -121,6 +122,17 @@ def example_of(
 
 def _example(batch: Batch) -> Example:
     return Example(batch.args, dict(batch.kwargs))
+
+
+def check_finite(graph: ModelGraph) -> None:
+    """Look for NaN and infinity before the first pass, so that no pass is blamed for them.
+
+    Raises:
+        UsageError: when a weight is not finite.
+    """
+    spoilt = first_nonfinite(graph)
+    if spoilt is not None:
+        raise UsageError(f"the model has NaN or infinity in {spoilt!r}", hint="look at where it comes from")
 
 
 def check_fit(graph: ModelGraph) -> None:

@@ -20,6 +20,7 @@ from demiglace.engine.gates import judge_all
 from demiglace.engine.plan import Plan, model_source
 from demiglace.engine.prepare import (
     adopt,
+    check_finite,
     check_fit,
     device_of,
     dtype_of,
@@ -156,6 +157,7 @@ class Execution:
         # Tracing wants a batch of two: a one is no sign of a free batch size.
         model.example = example_of(self.example_inputs, data, source, batch=2)
         model.to(device, dtype)
+        check_finite(model)
         check_fit(model)
         model.module.eval()
         shop = Workshop(
