@@ -73,6 +73,11 @@ class LeastSquares:
         return Solution(self._weight_of(found).to(weight.dtype), new_bias, self._error(found))
 
     @property
+    def present_error(self) -> float:
+        """What `Solution.error` would be for the layer's present weights."""
+        return self._error(self._present)
+
+    @property
     def dead_inputs(self) -> int:
         """How many inputs were 0 throughout, in the group that has most of them."""
         return int((self.equations.gram.diagonal(dim1=1, dim2=2) == 0).sum(1).max())

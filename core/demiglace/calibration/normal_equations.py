@@ -101,7 +101,9 @@ def normal_equations(
 
     def want(name: str, layer: nn.Module, inputs: Any, output: Tensor) -> None:
         kept = layers[name]
-        equations[name].want(output if kept is None else output.index_select(channel_axis(layer), kept))
+        equations[name].want(
+            output if kept is None else output.index_select(channel_axis(layer), kept.to(output.device))
+        )
 
     with ExitStack() as hooks:
         for name in layers:
