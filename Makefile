@@ -1,4 +1,4 @@
-# Everything a fresh machine needs: Python 3.11+, git, make. No target asks for another to be run first.
+# All that a fresh machine needs is Python 3.11+, git and make. No target asks for another to be run first.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -32,6 +32,8 @@ clean:
 	rm -rf $(VENV) runs
 
 $(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'demiglace needs Python 3.11 or later: make PYTHON=python3.11 ...' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[demo,dev]'
 	touch $@
