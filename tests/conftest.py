@@ -1,9 +1,13 @@
 """What tests of several areas share."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
+
+# Each test process takes one core: two that take two each would wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 class Site:
