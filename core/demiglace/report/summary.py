@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 SHOWN = ("accuracy", "loss")
 """Metrics that the table shows when they were measured; all others are in `run.json`."""
 
+_LISTED = 3  # layers left alone that the summary names
+
 
 def print_summary(result: Result, console: Console) -> None:
     """Print what happened: a row a step, the totals, the gates, and three lines of Python."""
     console.print(_table(result))
     for line in _totals(result):
+        console.print(line, highlight=False)
+    for line in _notes(result):
         console.print(line, highlight=False)
     for verdict in result.gates:
         console.print(str(verdict), style=None if verdict.passed else "bold red", highlight=False)
@@ -37,9 +41,10 @@ def _table(result: Result) -> Table:
     from rich.table import Table
 
     metrics = [name for name in SHOWN if any(name in step.metrics for step in result.steps)][:1]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    # Narrow enough for 80 columns, whatever the steps are called.
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
     table.add_column("step", no_wrap=True)
-    for name in [*metrics, "sparsity", "pruned layers", "parameters", "size", "MACs", "seconds"]:
+    for name in [*metrics, "sparsity", "pruned\nlayers", "param-\neters", "size", "MACs", "seconds"]:
         table.add_column(name, justify="right", no_wrap=True)
     for step in result.steps:
         table.add_row(step.id, *_cells(step, metrics))
@@ -68,6 +73,18 @@ def _totals(result: Result) -> Iterator[str]:
     yield f"size        {data_size(before.bytes)} -> {data_size(after.bytes)}"
     if before.macs and after.macs:
         yield f"MACs        {counted(before.macs)} -> {counted(after.macs)}"
+
+
+def _notes(result: Result) -> Iterator[str]:
+    """How each structural step was proven, and what each step left alone."""
+    for step in result.steps:
+        if step.verified is not None:
+            said = f"{step.id}: verified ({step.verified['equality']}, error {step.verified['error']:.0e})"
+            yield said + (f"; in graph form, {step.verified['reason']}" if step.verified["reason"] else "")
+        if step.left_alone:
+            reasons = [f"{name} ({reason})" for name, reason in step.left_alone.items()]
+            more = f" and {len(reasons) - _LISTED} more, in run.json" if len(reasons) > _LISTED else ""
+            yield f"{step.id}: left alone {', '.join(reasons[:_LISTED])}{more}"
 
 
 def _nonzero(footprint: Footprint) -> int:
