@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from demiglace.errors import GraphError
-from demiglace.graph.export import export
-from demiglace.graph.rules import RULES
-from demiglace.graph.trace import Choice, Slot, Tracer
+from demiglace.graph.search import Search
+from demiglace.graph.trace import Slot, Tracer
 from demiglace.recipe.selectors import ROOT
 
 if TYPE_CHECKING:
-    from torch import nn
     from torch.export import ExportedProgram
 
     from demiglace.graph.model_graph import ModelGraph
@@ -73,6 +70,8 @@ class Traced:
     frozen: Mapping[tuple[str, int], str]
     tracer: Tracer
     program: ExportedProgram
+    #: Whether inference leaves parameters unread, which training may read.
+    unread: bool
 
 
 def holder(tensor: str) -> str:
@@ -86,111 +85,12 @@ def trace(model: ModelGraph) -> Traced:
     Raises:
         GraphError: when the model cannot be exported.
     """
-    programs = [("eval", export(model.module, model.example))]
-    unread = _unread(programs[0][1], model.module)
-    if unread:
-        # Auxiliary heads run only while training, and read what the rest makes.
-        try:
-            programs.append(("train", export(model.module, model.example, training=True)))
-        except GraphError:
-            pass
-    tracer = _best(programs, _canonical(model.module))
-    return _traced(tracer, programs[0][1])
+    search = Search.of(model.module, model.example)
+    return _traced(search.best(), search.programs["eval"], search.unread)
 
 
-def _unread(program: ExportedProgram, module: nn.Module) -> list[str]:
-    names = program.graph_signature.inputs_to_parameters
-    read = {names[node.name] for node in program.graph.nodes if node.name in names and node.users}
-    canonical = _canonical(module)
-    seen = {canonical[name] for name in read}
-    return [name for name, _ in module.named_parameters() if canonical[name] not in seen]
-
-
-def _canonical(module: nn.Module) -> dict[str, str]:
-    """The first name of each parameter and buffer, for each of its names."""
-    first: dict[int, str] = {}
-    names: dict[str, str] = {}
-    everything = [
-        *module.named_parameters(remove_duplicate=False),
-        *module.named_buffers(remove_duplicate=False),
-    ]
-    for name, tensor in everything:
-        names[name] = first.setdefault(id(tensor), name)
-    return names
-
-
-def _walked(
-    programs: Iterable[tuple[str, ExportedProgram]],
-    canonical: Mapping[str, str],
-    choices: Mapping[Choice, int],
-) -> Tracer:
-    tracer = Tracer(RULES, canonical, choices)
-    for mode, program in programs:
-        tracer.walk(program, mode)
-    return tracer
-
-
-def _best(programs: Sequence[tuple[str, ExportedProgram]], canonical: Mapping[str, str]) -> Tracer:
-    """Trace until no other choice of axes, where views split them, would leave more to be cut."""
-    tracer = _walked(programs, canonical, {})
-    choices = _head_choices(tracer)
-    if choices:
-        tracer = _walked(programs, canonical, choices)
-    tried = {(choice, split.kept) for choice, split in tracer.splits.items()}
-    while True:
-        other = _alternatives(tracer, tried)
-        if not other:
-            return tracer
-        candidate = _walked(programs, canonical, {**choices, **other})
-        if _free(candidate) > _free(tracer):
-            tracer, choices = candidate, {**choices, **other}
-        tried |= set(other.items())
-
-
-def _head_choices(tracer: Tracer) -> dict[Choice, int]:
-    """Splits in which one axis indexes the heads of attention: whole heads are what is cut."""
-    if not tracer.heads:
-        return {}
-    heads = tracer.labels.find(torch.cat(tracer.heads)).unique()
-    return {
-        choice: out
-        for choice, split in tracer.splits.items()
-        for out, labels in split.others.items()
-        if bool(torch.isin(tracer.labels.find(labels), heads).any())
-    }
-
-
-def _alternatives(tracer: Tracer, tried: set[tuple[Choice, int]]) -> dict[Choice, int]:
-    """For each split whose kept axis came out frozen, the finest axis that was not tried yet."""
-    frozen = _frozen_mask(tracer)
-    found: dict[Choice, int] = {}
-    for choice, split in tracer.splits.items():
-        if not bool(frozen[tracer.labels.find(split.labels)].all()):
-            continue
-        left = [out for out in split.others if (choice, out) not in tried]
-        if left:
-            found[choice] = max(left)
-    return found
-
-
-def _frozen_mask(tracer: Tracer) -> Tensor:
-    """For each label that is a root, whether its class is frozen."""
-    mask = torch.zeros(len(tracer.labels), dtype=torch.bool)
-    mask[list(tracer.labels.reasons())] = True
-    return mask
-
-
-def _slots(tracer: Tracer) -> list[Slot]:
-    return [slot for slots in tracer.slots.values() for slot in slots if len(slot.labels) > 1]
-
-
-def _free(tracer: Tracer) -> int:
-    frozen = _frozen_mask(tracer)
-    return sum(int((~frozen[tracer.labels.find(slot.labels)]).sum()) for slot in _slots(tracer))
-
-
-def _traced(tracer: Tracer, program: ExportedProgram) -> Traced:
-    slots = _slots(tracer)
+def _traced(tracer: Tracer, program: ExportedProgram, unread: bool) -> Traced:
+    slots = tracer.cuttable()
     roots = [tracer.labels.find(slot.labels) for slot in slots]
     roles = _roles(tracer, slots)
     reasons = tracer.labels.reasons()
@@ -219,7 +119,7 @@ def _traced(tracer: Tracer, program: ExportedProgram) -> Traced:
         for number, found in slices.items()
         if len(first[number]) > 1
     )
-    return Traced(groups, _reasons(slots, roots, roles, reasons, members), tracer, program)
+    return Traced(groups, _reasons(slots, roots, roles, reasons, members), tracer, program, unread)
 
 
 def _roots_of(tracer: Tracer, axes: Sequence[Tensor]) -> Tensor:
@@ -234,7 +134,7 @@ def _members(tracer: Tracer, roots: Sequence[Tensor]) -> Tensor:
         # The sum of one random number per index is a fingerprint of which axes, and how often.
         mark = torch.randint(1, 2**62, (1,), generator=generator)
         signature.scatter_add_(0, root, mark.expand(len(root)))
-    frozen = _frozen_mask(tracer)
+    frozen = tracer.labels.frozen()
     number = signature.unique(return_inverse=True)[1]
     number[frozen | (signature == 0)] = -1
     return number

@@ -108,3 +108,9 @@ class Labels:
             for root in self.find(labels).unique().tolist():
                 found.setdefault(root, reason)
         return found
+
+    def frozen(self) -> Tensor:
+        """For each label that stands for its class, whether the class is frozen."""
+        mask = torch.zeros(len(self), dtype=torch.bool)
+        mask[list(self.reasons())] = True
+        return mask

@@ -30,7 +30,9 @@ def apply_verified(model: ModelGraph, edits: Iterable[Edit]) -> tuple[Transactio
     if not cuts or model.example is None:
         return apply(model, todo), None
     removal = Removal.of(model.traced.tracer, cuts)
-    reference = Reference.of(model.module, model.example, cuts, neutral=removal.normalized)
+    reference = Reference.of(
+        model.module, model.example, cuts, neutral=removal.normalized, unread=model.traced.unread
+    )
     transaction = apply(model, todo)
     try:
         error = reference.compare(model.module)

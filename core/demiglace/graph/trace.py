@@ -170,6 +170,8 @@ class Tracer:
     choices: Mapping[Choice, int] = field(default_factory=dict)
     labels: Labels = field(default_factory=Labels)
     slots: dict[str, list[Slot]] = field(default_factory=dict)
+    #: Parameters and buffers that some operator reads.
+    read: set[str] = field(default_factory=set)
     calls: list[Call] = field(default_factory=list)
     #: Where views split axes, and what became of them.
     splits: dict[Choice, Split] = field(default_factory=dict)
@@ -191,6 +193,15 @@ class Tracer:
             elif node.op == "output":
                 self._freeze_outputs(node, values, program)
 
+    def cuttable(self) -> list[Slot]:
+        """Every dimension of more than one index of every parameter and buffer."""
+        return [slot for slots in self.slots.values() for slot in slots if len(slot.labels) > 1]
+
+    def freeze(self, tensor: str, reason: str) -> None:
+        """Never cut a parameter or buffer."""
+        for slot in self.slots.get(tensor, ()):
+            self.labels.freeze(slot.labels, reason)
+
     def _input(self, node: fx.Node, tensor: str | None) -> Any:
         example = node.meta.get("val")
         if not isinstance(example, Tensor):
@@ -199,6 +210,8 @@ class Tracer:
         if tensor is None:
             return plain(shape)
         tensor = self.canonical.get(tensor, tensor)
+        if node.users:
+            self.read.add(tensor)
         if tensor not in self.slots:
             self.slots[tensor] = [
                 Slot(tensor, dim, self.labels.fresh(size)) for dim, size in enumerate(shape)
@@ -208,7 +221,7 @@ class Tracer:
 
     def _call(self, node: fx.Node, values: dict[fx.Node, Any], mode: str) -> Any:
         if node.target is operator.getitem:
-            return values[node.args[0]][node.args[1]]  # type: ignore[index, call-overload]
+            return values[node.args[0]][node.args[1]]  # type: ignore[index]
         if not isinstance(node.target, torch._ops.OpOverload):
             return self._foreign(node, values, mode)
         args, kwargs = fx.map_arg((node.args, node.kwargs), lambda one: values[one])

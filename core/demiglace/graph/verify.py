@@ -60,10 +60,18 @@ class Reference:
     outputs: Sequence[list[Tensor]]
     neutral: bool
     dtype: torch.dtype
+    #: Whether training must be seen to run too, because it reads parameters that inference does not.
+    training: bool = False
 
     @classmethod
     def of(
-        cls, module: nn.Module, example: Example, cuts: Mapping[tuple[str, int], Cut], *, neutral: bool
+        cls,
+        module: nn.Module,
+        example: Example,
+        cuts: Mapping[tuple[str, int], Cut],
+        *,
+        neutral: bool,
+        unread: bool = False,
     ) -> Reference:
         """Run the original, before it is cut.
 
@@ -84,7 +92,8 @@ class Reference:
                 continue
             _check_telling(outputs)
             break
-        return cls(tensors, cuts, examples, outputs, neutral, dtype)
+        training = unread and _trains(module, masked, examples[-1])
+        return cls(tensors, cuts, examples, outputs, neutral, dtype, training)
 
     def compare(self, module: nn.Module) -> float:
         """The largest difference of the cut module's outputs, as a share of the largest output.
@@ -105,6 +114,8 @@ class Reference:
                 f"the cut model differs from the original with the removed structures at zero by {worst:.1e} "
                 f"of the largest output, over the tolerance of {TOLERANCE[self.dtype]:.0e}"
             )
+        if self.training and not _trains(module, tensors, self.examples[-1]):
+            raise VerificationError("the cut model's forward fails in training")
         return worst
 
 
@@ -134,6 +145,22 @@ def _run(module: nn.Module, tensors: Mapping[str, Tensor], example: Example, neu
     with eval_mode(module), torch.no_grad(), neutral_norms() if neutral else nullcontext():
         result = functional_call(module, dict(tensors), example.args, dict(example.kwargs))
     return [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+
+
+def _trains(module: nn.Module, tensors: Mapping[str, Tensor], example: Example) -> bool:
+    """Whether the forward runs in train mode; what it writes to buffers is lost."""
+    values = {name: tensor.clone() for name, tensor in tensors.items()}
+    modes = {each: each.training for each in module.modules()}
+    module.train()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            functional_call(module, values, example.args, dict(example.kwargs))
+    except Exception:
+        return False
+    finally:
+        for each, mode in modes.items():
+            each.training = mode
+    return True
 
 
 def _prepared(example: Example, dtype: torch.dtype) -> Example:
@@ -220,5 +247,3 @@ def _check_telling(outputs: Sequence[Sequence[Tensor]]) -> None:
         )
     if floats and all(one.numel() == 0 or bool((one == 0).all()) for one in floats):
         raise VerificationError("the model's outputs are all zero, so that a cut cannot be verified")
-
-

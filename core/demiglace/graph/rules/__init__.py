@@ -5,9 +5,11 @@ from demiglace.graph.rules import (
     convolution,
     creation,
     elementwise,
+    extension,
     indexing,
     movement,
     normalization,
+    pieces,
     reduction,
 )
 from demiglace.graph.rules.registry import RESIZES, RULES, resize, rule
@@ -19,9 +21,11 @@ __all__ = [
     "convolution",
     "creation",
     "elementwise",
+    "extension",
     "indexing",
     "movement",
     "normalization",
+    "pieces",
     "reduction",
     "resize",
     "rule",

@@ -20,14 +20,6 @@ from demiglace.graph.trace import Call
     "aten.feature_dropout",
     "aten.feature_dropout_",
     "aten.alpha_dropout",
-    "aten.contiguous",
-    "aten.to",
-    "aten._to_copy",
-    "aten.type_as",
-    "aten.detach",
-    "aten.detach_",
-    "aten.alias",
-    "aten.lift_fresh_copy",
     "aten.divide",
     "aten.divide_",
     "aten.multiply",
@@ -68,22 +60,35 @@ def _axis(call: Call, back: int) -> Axis:
 
 def stays_zero(call: Call, back: int) -> bool:
     """Whether the operator gives zero where its inputs' removed slices are zero, found by running it."""
+    awkward = iter(0.7310585 * (-1.6180339) ** power for power in range(1, 100))
 
     def probe(value: Any) -> Any:
         if not isinstance(value, Value):
             return [probe(one) for one in value] if isinstance(value, list | tuple) else value
         is_zero = len(value.shape) >= back and value.axes[-back] is not None and value.zero[-back]
-        # Two different numbers, both awkward, so that no chance cancels them.
-        return (
-            torch.zeros(2) if is_zero else torch.tensor([0.7310585, -1.6180339]) * (1 + seen.append(1) or 1)
-        )
+        # No two of these numbers cancel each other by chance.
+        return torch.zeros(2) if is_zero else torch.tensor([next(awkward), next(awkward)])
 
-    seen: list[int] = []
     try:
         out = call.run({name: probe(given) for name, given in call.bound.items()})
     except (RuntimeError, TypeError):
         return False
     return isinstance(out, torch.Tensor) and bool((out == 0).all())
+
+
+@rule(
+    "aten.to",
+    "aten._to_copy",
+    "aten.type_as",
+    "aten.detach",
+    "aten.detach_",
+    "aten.alias",
+    "aten.lift_fresh_copy",
+    "aten.contiguous",
+)
+def same(call: Call) -> Value:
+    """The first input, perhaps of another type or layout."""
+    return call.values[0]
 
 
 @rule("aten.prelu")

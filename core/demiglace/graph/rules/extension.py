@@ -1,0 +1,57 @@
+"""Making axes longer: repeated from one index, or padded at their ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from demiglace.graph.labels import Axis, Value
+from demiglace.graph.rules.registry import rule
+from demiglace.graph.trace import Call
+
+
+@rule("aten.expand", "aten.expand_as", "aten.broadcast_to")
+def expanded(call: Call) -> Value:
+    """Repeat axes of size one; a repeated axis has the size of whatever it will meet."""
+    value = call["self"]
+    lead = len(call.shape) - len(value.shape)
+    axes: list[Axis] = [None] * lead + list(value.axes)
+    zero = [False] * lead + list(value.zero)
+    for dim in range(1, len(axes)):
+        repeated = dim < lead or value.shape[dim - lead] == 1
+        if repeated and call.shape[dim] > 1:
+            axes[dim], zero[dim] = call.tracer.labels.weak(call.shape[dim]), False
+    return Value(call.shape, tuple(axes), tuple(zero))
+
+
+@rule(
+    "aten.pad",
+    "aten.constant_pad_nd",
+    "aten.reflection_pad1d",
+    "aten.reflection_pad2d",
+    "aten.replication_pad1d",
+    "aten.replication_pad2d",
+    "aten.replication_pad3d",
+)
+def padded(call: Call) -> Value:
+    """Add indices that stay at the ends of the last axes."""
+    value = call["self"]
+    sizes: Sequence[int] = call["pad"] if "pad" in call.bound else call["padding"]
+    fills_zero = not call.bound.get("value") and call.bound.get("mode", "constant") == "constant"
+    axes, zero = list(value.axes), list(value.zero)
+    constant = call.op == "aten.constant_pad_nd" or call.bound.get("mode") == "constant"
+    for place in range(len(sizes) // 2):
+        dim = len(axes) - 1 - place
+        before, after = sizes[2 * place], sizes[2 * place + 1]
+        axis = axes[dim]
+        if axis is None or before == after == 0:
+            continue
+        if not constant:
+            call.freeze(axis, "mirrors it")
+            axes[dim] = None
+        else:
+            axes[dim] = torch.nn.functional.pad(axis, (before, after))
+    if constant and not fills_zero and any(sizes):
+        zero = [False] * len(zero)
+    return Value(call.shape, tuple(axes), tuple(zero))

@@ -1,0 +1,247 @@
+"""A wrong cut never passes, whatever it leaves the shapes as; and the model is put back."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from demiglace.errors import GraphError, VerificationError
+from demiglace.graph import Cut, Example, Lower, ModelGraph, apply_verified, removal_edits
+
+
+def convolutions() -> nn.Module:
+    """Freshly made: norms are all ones, biases of the last layer zeros, and hide nothing."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU(),
+        nn.Flatten(), nn.Linear(8 * 16, 4),
+    )  # fmt: skip
+    nn.init.zeros_(net[4].weight)
+    return net
+
+
+def graph(net: nn.Module, *shape: int) -> ModelGraph:
+    torch.manual_seed(0)
+    return ModelGraph(net, Example((torch.randn(shape),)))
+
+
+def halves(model: ModelGraph):
+    return removal_edits(model, [(group, torch.arange(group.units // 2)) for group in model.groups])
+
+
+@pytest.mark.parametrize(
+    ("tensor", "dim"),
+    [
+        ("0.weight", 0),
+        ("1.weight", 0),
+        ("1.running_mean", 0),
+        ("3.weight", 1),
+        ("4.bias", 0),
+        ("7.weight", 1),
+    ],
+)
+def test_indices_of_one_tensor_out_of_line_are_found(tensor, dim):
+    model = graph(convolutions(), 2, 3, 8, 8)
+    before = copy.deepcopy(model.module.state_dict())
+    size = model.module.get_submodule(tensor[0]).state_dict()[tensor[2:]].shape[dim]
+    wrong = [
+        Cut(tensor, dim, tuple(range(size // 2))) if isinstance(one, Cut) and (one.tensor, one.dim) == (tensor, dim)
+        else one
+        for one in halves(model)
+    ]  # fmt: skip
+    with pytest.raises(VerificationError):
+        apply_verified(model, wrong)
+    after = model.module.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert isinstance(model.module, nn.Sequential)
+    assert model.module[0].out_channels == 8
+    assert model.edits == []
+
+
+def test_a_tensor_left_out_is_found():
+    model = graph(convolutions(), 2, 3, 8, 8)
+    edits = [one for one in halves(model) if getattr(one, "tensor", "") != "1.running_var"]
+    with pytest.raises(VerificationError):
+        apply_verified(model, edits)
+
+
+def test_norms_over_a_cut_axis_are_compared_by_their_wiring():
+    model = graph(nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.Linear(8, 3)), 4, 6)
+    _, verified = apply_verified(model, halves(model))
+    assert verified is not None
+    assert verified.equality == "wiring"
+    assert model.module[1].normalized_shape == (4,)
+
+
+def test_a_wrong_index_under_a_norm_is_found():
+    model = graph(nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.Linear(8, 3)), 4, 6)
+    wrong = [
+        Cut("1.weight", 0, (0, 1, 2, 3)) if getattr(one, "tensor", "") == "1.weight" else one
+        for one in halves(model)
+    ]
+    with pytest.raises(VerificationError):
+        apply_verified(model, wrong)
+
+
+def test_a_zero_example_hides_nothing():
+    model = ModelGraph(convolutions(), Example((torch.zeros(1, 3, 8, 8),)))
+    wrong = [
+        Cut("3.weight", 1, (0, 1, 2, 3)) if getattr(one, "dim", 0) == 1 and one.tensor == "3.weight" else one
+        for one in halves(model)
+    ]
+    with pytest.raises(VerificationError):
+        apply_verified(model, wrong)
+
+
+def test_weights_that_are_not_finite_are_refused():
+    model = graph(convolutions(), 2, 3, 8, 8)
+    edits = halves(model)
+    model.module[3].weight.data[5, 6] = float("nan")
+    with pytest.raises(VerificationError, match="not finite"):
+        apply_verified(model, edits)
+
+
+class Fixed(nn.Module):
+    """Its code knows the number of channels: only the graph can follow a cut."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(5, 12), nn.Conv1d(6, 4, 1)
+        self.drop, self.norm = nn.Dropout(0.5), nn.BatchNorm1d(4)
+
+    def forward(self, x, scale=None):
+        y = self.norm(self.b(self.drop(self.a(x)).view(-1, 6, 2)))
+        return {"y": y, "scaled": (y * scale, y)} if scale is not None else {"y": y}
+
+
+def test_code_that_knows_its_sizes_becomes_a_graph_that_trains():
+    torch.manual_seed(0)
+    model = ModelGraph(Fixed(), Example((torch.randn(3, 5),), {"scale": torch.tensor(2.0)}))
+    transaction, verified = apply_verified(model, halves(model))
+    transaction.commit()
+    assert verified is not None
+    assert verified.form == "graph"
+    assert "channels" in verified.reason
+    assert Lower() in model.edits
+    out = model.module.train()(torch.randn(7, 5), scale=torch.tensor(2.0))
+    assert out["y"].shape == (7, 4, 2)
+    out["scaled"][0].sum().backward()
+    assert model.module.get_parameter("a.weight").grad.shape == (6, 5)
+
+
+def test_a_graph_can_be_cut_again():
+    torch.manual_seed(0)
+    model = ModelGraph(Fixed(), Example((torch.randn(3, 5),)))
+    for left in (3, 2):
+        transaction, verified = apply_verified(
+            model,
+            removal_edits(model, [(model.groups[0], torch.tensor([1]) if left < 3 else torch.arange(3))]),
+        )
+        transaction.commit()
+        assert verified is not None
+        assert verified.error <= verified.tolerance
+        assert model.module.get_parameter("b.weight").shape[1] == left
+
+
+def test_a_rolled_back_graph_is_the_module_again():
+    torch.manual_seed(0)
+    model = ModelGraph(Fixed(), Example((torch.randn(3, 5),)))
+    before = model.module
+    transaction, _ = apply_verified(model, halves(model))
+    transaction.rollback()
+    assert model.module is before
+    assert before.a.weight.shape == (12, 5)
+    assert [group.units for group in model.groups] == [6]
+
+
+class ByBatch(nn.Module):
+    """Works at one batch size only."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(5, 8), nn.Linear(8, 2)
+
+    def forward(self, x):
+        return self.b(self.a(x).view(3, 8).relu())
+
+
+def test_a_batch_size_that_is_fixed_is_verified_alone():
+    torch.manual_seed(0)
+    model = ModelGraph(ByBatch(), Example((torch.randn(3, 5),)))
+    _, verified = apply_verified(model, halves(model))
+    assert verified is not None
+    assert verified.batch_sizes == (3,)
+
+
+def test_removing_all_of_a_group_is_refused():
+    model = graph(convolutions(), 2, 3, 8, 8)
+    with pytest.raises(GraphError, match="leave nothing"):
+        removal_edits(model, [(model.groups[0], torch.arange(8))])
+
+
+class Branching(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Linear(5, 8)
+
+    def forward(self, x):
+        y = self.a(x)
+        if y.sum() > 0:
+            return y
+        return -y
+
+
+def test_a_model_that_cannot_be_traced_says_where():
+    with pytest.raises(
+        GraphError, match=r"Branching cannot be traced at .*test_graph_verification.py:\d+ \(if y.sum"
+    ):
+        _ = graph(Branching(), 2, 5).groups
+
+
+def test_an_example_that_does_not_fit_is_a_clear_error():
+    with pytest.raises(GraphError, match="cannot be traced"):
+        _ = graph(nn.Linear(5, 8), 2, 7).groups
+
+
+def test_no_example_is_a_clear_error():
+    with pytest.raises(GraphError, match="example input"):
+        _ = ModelGraph(nn.Linear(5, 8)).groups
+
+
+def test_half_precision_is_verified_and_keeps_its_dtype():
+    model = ModelGraph(convolutions().bfloat16(), Example((torch.randn(2, 3, 8, 8).bfloat16(),)))
+    transaction, verified = apply_verified(model, halves(model))
+    transaction.commit()
+    assert verified is not None
+    assert model.module[0].weight.dtype == torch.bfloat16
+
+
+class Constant(nn.Module):
+    """Holds a constant of single precision that is no buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(5, 8), nn.Linear(8, 2)
+        self.scale = torch.full((5, 5), 0.5)
+
+    def forward(self, x):
+        return self.b(self.a(x @ self.scale).relu())
+
+
+def test_a_module_with_constants_of_its_own_is_verified_in_single_precision():
+    model = graph(Constant(), 2, 5)
+    _, verified = apply_verified(model, halves(model))
+    assert verified is not None
+    assert verified.dtype == "float32"
+
+
+def test_the_trace_is_dropped_by_an_edit():
+    model = graph(convolutions(), 2, 3, 8, 8)
+    first = model.traced
+    assert model.traced is first
+    transaction, _ = apply_verified(model, halves(model))
+    assert [group.units for group in model.groups] == [4, 4]
+    transaction.rollback()
+    assert [group.units for group in model.groups] == [8, 8]
