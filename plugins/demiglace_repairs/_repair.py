@@ -78,12 +78,15 @@ def kept_channels(original: ModelGraph, model: ModelGraph, tensor: str) -> Tenso
         original: the model before the cuts.
         model: the same model after them.
         tensor: name of a weight or bias whose first dimension runs over output channels.
+
+    Returns:
+        Indices on the parameter's device, shape `[channels]`.
     """
     import torch
 
     kept: Tensor | None = None
     for edit in model.edits[len(original.edits) :]:
         if isinstance(edit, Cut) and (edit.tensor, edit.dim) == (tensor, 0):
-            chosen = torch.tensor(edit.kept)
+            chosen = torch.tensor(edit.kept, device=model.module.get_parameter(tensor).device)
             kept = chosen if kept is None else kept[chosen]
     return kept

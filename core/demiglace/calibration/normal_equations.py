@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
-from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +14,7 @@ from demiglace.calibration.collector import Collector, channel_axis
 from demiglace.calibration.rows import input_rows
 from demiglace.calibration.run import calibrate
 from demiglace.calibration.undisturbed import undisturbed
+from demiglace.calibration.watch import Watch
 from demiglace.data import Batch
 from demiglace.graph import ModelGraph
 from demiglace.passes import Context
@@ -37,7 +36,7 @@ class NormalEquations(Collector):
 
     def want(self, output: Tensor) -> None:
         """What the next call of the layer should give; calls are matched in order."""
-        self._wanted.append(output.detach())
+        self._wanted.append(output)
 
     def see(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         wanted = self._wanted.popleft().movedim(channel_axis(module), -1)
@@ -94,28 +93,31 @@ def normal_equations(
         model: another module, whose layers' inputs are looked at.
         batches: what to run through both, on their device.
         layers: names of layers that `has_input_rows`, each with the indices of the original's output
-            channels that it still has, or `None` for all.
+            channels that it still has, on the model's device, or `None` for all.
         context: honours interrupts.
     """
     equations = {name: NormalEquations() for name in layers}
+    wanted = {name: _Wanted(equations[name], kept) for name, kept in layers.items()}
+    watch = Watch(original, wanted, stop_early=True)
 
-    def want(name: str, layer: nn.Module, inputs: Any, output: Tensor) -> None:
-        kept = layers[name]
-        equations[name].want(
-            output if kept is None else output.index_select(channel_axis(layer), kept.to(output.device))
-        )
+    def run_first() -> Iterator[Batch]:
+        for batch in batches:
+            watch.forward(batch)
+            yield batch
 
-    with ExitStack() as hooks:
-        for name in layers:
-            layer = original.get_submodule("" if name == "." else name)
-            hooks.callback(layer.register_forward_hook(partial(want, name)).remove)
-        calibrate(model, _run_first(original, batches), equations, context, stop_early=True)
+    with undisturbed(original, context.device), watch:
+        calibrate(model, run_first(), equations, context, stop_early=True)
     return equations
 
 
-def _run_first(original: nn.Module, batches: Iterable[Batch]) -> Iterator[Batch]:
-    """The batches, each after the original has run on it."""
-    for batch in batches:
-        with undisturbed(original):
-            batch.run(original)
-        yield batch
+class _Wanted(Collector):
+    """Tells a layer's equations what the original's layer gave."""
+
+    def __init__(self, equations: NormalEquations, kept: Tensor | None) -> None:
+        self.equations, self.kept = equations, kept
+
+    def see(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        kept = self.kept
+        # A copy: what follows in the model may work in place.
+        chosen = output.clone() if kept is None else output.index_select(channel_axis(module), kept)
+        self.equations.want(chosen)
