@@ -51,10 +51,7 @@ class Dynamic(Editor[DynamicConfig]):
         report_weights(context, layers, rounded.weights)
         context.figures["integer_layers"] = [layer.name for layer in integer]
         for layer in layers:
-            (weight, *_) = layer.weights.values()
-            yield (
-                _integer_swap(layer, rounded.weights[id(weight)]) if layer in integer else rounded.swap(layer)
-            )
+            yield _integer_swap(layer, rounded) if layer in integer else rounded.swap(layer)
 
 
 def _is_linear(layer: Layer) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from demiglace.calibration.undisturbed import undisturbed
+from demiglace.calibration.watch import run_batch
 from demiglace.data import Batch
 from demiglace.graph import ModelGraph
 
@@ -44,7 +45,7 @@ def execution_order(model: ModelGraph, batch: Batch, names: Collection[str]) -> 
     ]
     try:
         with undisturbed(model.module):
-            batch.run(model.module)
+            run_batch(model.module, batch)
     finally:
         for handle in handles:
             handle.remove()

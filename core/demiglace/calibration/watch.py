@@ -39,6 +39,7 @@ class Watch(ExitStack):
         self.gradients = any(isinstance(one, GradientCollector) for one in collectors.values())
         self._kept: list[tuple[GradientCollector, nn.Module, Tensor]] = []
         self._calls = 0
+        self._padding: Tensor | None = None
         #: Calls of layers of interest in one forward pass, known after the first.
         self._expected: int | None = None
 
@@ -56,12 +57,11 @@ class Watch(ExitStack):
     def forward(self, batch: Batch) -> Any:
         """One forward pass; its outputs, or `None` when it stopped early."""
         self._calls = 0
+        self._padding = padding(batch)
         try:
-            outputs = batch.run(self.module)
+            outputs = run_batch(self.module, batch)
         except _Stop:
             return None
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            raise _unfit(batch, error) from error
         self._expected = self._calls
         return outputs
 
@@ -82,7 +82,8 @@ class Watch(ExitStack):
         for value in (*inputs, output):
             _refuse_nonfinite(value, name)
         with torch.no_grad():
-            collector.see(layer, inputs, output)
+            shown = [without_padding(value, self._padding) for value in (*inputs, output)]
+            collector.see(layer, tuple(shown[:-1]), shown[-1])
         collector.calls += 1
         self._calls += 1
         if self.stop_early and self._calls == self._expected:
@@ -99,6 +100,22 @@ class Watch(ExitStack):
         self._kept.append((collector, layer, output))
         # What follows may work in place: it gets a copy, and the gradient is that of the layer's output.
         return output.clone()
+
+
+def padding(batch: Batch) -> Tensor | None:
+    """Which positions of a batch of sequences are real, `[n, positions]`, where it says so.
+
+    Batches of sequences have an `attention_mask`: what it leaves out is filling, which is the same in every
+    sequence and would outweigh what the sequences hold.
+    """
+    mask = batch.kwargs.get("attention_mask")
+    return mask.bool() if isinstance(mask, Tensor) and mask.dim() == 2 else None
+
+
+def without_padding(value: Any, real: Tensor | None) -> Any:
+    """The real positions of `[n, positions, channels]`, as `[rows, channels]`; anything else as it is."""
+    sequence = isinstance(value, Tensor) and value.dim() == 3 and real is not None
+    return value[real] if sequence and value.shape[:2] == real.shape else value
 
 
 def _layer(module: nn.Module, name: str) -> nn.Module:
@@ -136,10 +153,18 @@ def _finite(value: Any) -> bool:
     return bool(low.isfinite() and high.isfinite())
 
 
-def _unfit(batch: Batch, error: Exception) -> UsageError:
-    values = (*batch.args, *batch.kwargs.values())
-    shapes = ", ".join(str(list(value.shape)) for value in values if isinstance(value, Tensor))
-    return UsageError(
-        f"the model cannot run a calibration batch with inputs of shape {shapes}: {error}",
-        hint="calibrate on examples like those the model was made for",
-    )
+def run_batch(module: nn.Module, batch: Batch) -> Any:
+    """The model's outputs on a batch.
+
+    Raises:
+        UsageError: when it cannot run it, with the shapes of the inputs.
+    """
+    try:
+        return batch.run(module)
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        values = (*batch.args, *batch.kwargs.values())
+        shapes = ", ".join(str(list(value.shape)) for value in values if isinstance(value, Tensor))
+        raise UsageError(
+            f"the model cannot run a calibration batch with inputs of shape {shapes}: {error}",
+            hint="calibrate on examples like those the model was made for",
+        ) from error
