@@ -177,7 +177,8 @@ def main() -> None:
         row = rows[-1]
         print(
             f"{row.name:32s} {'ok ' if row.ok else 'BAD'} macs {row.macs:.2f} {row.form:6s} {row.equality:6s} "
-            f"{row.seconds:5.1f} s (cpu {row.cpu_seconds:.1f}) {(row.failure or row.left_alone)[:160]}",
+            f"{row.seconds:5.1f} s (cpu {row.cpu_seconds:.1f}) "
+            f"{(row.failure or row.left_alone)[:160]}",
             flush=True,
         )
         arguments.out.parent.mkdir(parents=True, exist_ok=True)

@@ -72,14 +72,16 @@ class StructuralEditor(Editor[StructuralConfig]):
     ) -> Iterator[Cut | SetAttr]:
         from demiglace.graph import removal_edits
 
-        if amount is not None:
+        if amount is not None and self.config.of != "units":
             raise UsageError(
-                f"{self.units} are removed at one point, not gradually during training",
-                hint="write the pass as a step of its own, followed by a train pass",
+                f"a schedule raises the share of {self.units} removed, and these options say of = "
+                f"{self.config.of!r}",
+                hint='write of = "units", or make the pass a step of its own',
             )
+        share = self.config.amount if amount is None else amount
         groups = self._groups(model, context)
         scored = self._scores(model, groups, context)
-        removed = self._removed(model, scored)
+        removed = self._removed(model, scored, share)
         chosen = [(group, units) for (group, _), units in zip(scored, removed, strict=True)]
         self._report(model, context, chosen)
         yield from removal_edits(model, chosen)
@@ -135,14 +137,16 @@ class StructuralEditor(Editor[StructuralConfig]):
                 scored.append((group, found))
         return scored
 
-    def _removed(self, model: ModelGraph, scored: Sequence[tuple[Group, Tensor]]) -> list[Tensor]:
+    def _removed(
+        self, model: ModelGraph, scored: Sequence[tuple[Group, Tensor]], amount: float
+    ) -> list[Tensor]:
         """The units that go, by group."""
         if self.config.of == "units":
-            return self._ranked(scored, self.config.amount)
+            return self._ranked(scored, amount)
         low, high = 0.0, 1.0
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
-            if self._share(model, scored, middle) < self.config.amount:
+            if self._share(model, scored, middle) < amount:
                 low = middle
             else:
                 high = middle

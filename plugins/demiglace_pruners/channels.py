@@ -1,4 +1,4 @@
-"""`prune.channels`: remove channels of convolutions and neurons of linear layers, with everything tied to them."""
+"""`prune.channels`: remove channels and neurons with everything tied to them."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from demiglace.errors import GraphError
 from demiglace.graph import Write, apply, count_zeros, keep_largest
 from demiglace.passes import Context, Contract, Editor, Kind, PassSpec, Share
 from demiglace_pruners._amounts import Scoped, amount_words, removals
@@ -65,6 +66,8 @@ class Obs(Editor[ObsConfig]):
         weights = chosen(model, self.config, context)
         stages = solvable_stages(model, weights, next(iter(batches)), context)
         weights = [weight for stage in stages for weight in stage]
+        if not weights:
+            raise _nothing(context)
         surgery = _Surgery(model, batches, self.config.damping, context)
         remove = self._removals(surgery, stages, amount)
         if all(remove[one.name] == _zeros(one) for one in weights):
@@ -150,6 +153,14 @@ class _Surgery:
                 f"{weight.name}: {rows} rows of calibration data for {inputs - dead} inputs leave some "
                 "weights open, which stay near their values; more samples would settle them"
             )
+
+
+def _nothing(context: Context) -> GraphError:
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in list(context.left_alone.items())[:3])
+    return GraphError(
+        f"none of the selected weights can be solved for ({reasons})",
+        hint="name linear layers or convolutions, or use prune.magnitude",
+    )
 
 
 def _alive(weight: Weight) -> Tensor:

@@ -23,9 +23,10 @@ def export(module: nn.Module, example: Example | None, *, training: bool = False
     keeps its modes and its values.
 
     Args:
-        module: any module; exported in eval mode, or in train mode when `training` is true.
+        module: any module.
         example: inputs that fit it. An example of one is traced as two, because a size of one is
             always taken for a constant.
+        training: whether to export what train mode runs instead of eval mode.
 
     Raises:
         GraphError: when there is no example, or when torch.export refuses, naming the line of the model.

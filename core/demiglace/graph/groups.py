@@ -85,7 +85,7 @@ def trace(model: ModelGraph) -> Traced:
     Raises:
         GraphError: when the model cannot be exported.
     """
-    search = Search.of(model.module, model.example)
+    search = Search.of(model)
     return _traced(search.best(), search.programs["eval"], search.unread)
 
 

@@ -13,6 +13,7 @@ from demiglace.recipe.selectors import ROOT, Candidate, selected
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+    from torch.export import ExportedProgram
 
     from demiglace.graph.edits import StructuralEdit
     from demiglace.graph.groups import Group, Traced
@@ -57,7 +58,8 @@ class ModelGraph:
     edits: list[StructuralEdit] = field(default_factory=list)
     #: How the structure is built again; `None` until somebody knows.
     origin: Origin | None = None
-    _trace: tuple[nn.Module, tuple[StructuralEdit, ...], Traced] | None = field(
+    #: The module, the edits at that time, and what was found out of them; see `_known`.
+    _found: tuple[nn.Module, tuple[StructuralEdit, ...], dict[str, Any]] | None = field(
         default=None, init=False, repr=False
     )
 
@@ -68,23 +70,39 @@ class ModelGraph:
         )
 
     @property
-    def traced(self) -> Traced:
-        """The exported graph with its groups: made on first use, and again after a structural edit.
+    def exported(self) -> ExportedProgram:
+        """What `torch.export` makes of the module in eval mode; kept until a structural edit.
 
         Raises:
             GraphError: when there is no example input, or the model cannot be exported.
         """
+        from demiglace.graph.export import export
+
+        known = self._known()
+        if "exported" not in known:
+            known["exported"] = export(self.module, self.example)
+        return known["exported"]
+
+    @property
+    def traced(self) -> Traced:
+        """The exported graph with its groups; kept until a structural edit. Raises as `exported`."""
         from demiglace.graph.groups import trace
 
+        known = self._known()
+        if "traced" not in known:
+            known["traced"] = trace(self)
+        return known["traced"]
+
+    def _known(self) -> dict[str, Any]:
+        """What was found out of the structure as it is now."""
         edits = tuple(self.edits)
-        if self._trace is not None:
-            module, before, traced = self._trace
+        if self._found is not None:
+            module, before, known = self._found
             same = len(before) == len(edits) and all(map(operator.is_, before, edits))
             if module is self.module and same:
-                return traced
-        traced = trace(self)
-        self._trace = (self.module, edits, traced)
-        return traced
+                return known
+        self._found = (self.module, edits, {})
+        return self._found[2]
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -101,6 +119,7 @@ class ModelGraph:
             return value.to(device, dtype if value.is_floating_point() else None)
 
         self.module.to(device, dtype)
+        self._found = None
         self.masks = {name: keep.to(device) for name, keep in self.masks.items()}
         if self.example is not None:
             self.example = Example(*tree_map(moved, (self.example.args, dict(self.example.kwargs))))

@@ -70,7 +70,9 @@ def _group_norm(given: Tensor, weight: Tensor | None, bias: Tensor | None, *_: A
     return _scaled(given, _per_channel(weight, rank), _per_channel(bias, rank)).clone(), unused, unused
 
 
-def _batch_norm(given: Tensor, weight: Any, bias: Any, mean: Any, var: Any, training: bool, *rest: Any) -> Any:
+def _batch_norm(
+    given: Tensor, weight: Any, bias: Any, mean: Any, var: Any, training: bool, *rest: Any
+) -> Any:
     if not training:
         return aten.native_batch_norm(given, weight, bias, mean, var, training, *rest)
     return _group_norm(given, weight, bias)

@@ -18,7 +18,7 @@ from demiglace.graph.trace import Choice, Tracer
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-    from demiglace.graph.model_graph import Example
+    from demiglace.graph.model_graph import ModelGraph
 
 
 @dataclass(frozen=True)
@@ -35,23 +35,24 @@ class Search:
     unread: bool
 
     @classmethod
-    def of(cls, module: nn.Module, example: Example | None) -> Search:
+    def of(cls, model: ModelGraph) -> Search:
         """Export a model.
 
         Raises:
             GraphError: when it cannot be exported.
         """
+        module = model.module
         tensors = dict(
             [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
         )
         first: dict[int, str] = {}
         canonical = {name: first.setdefault(id(tensor), name) for name, tensor in tensors.items()}
-        programs = {"eval": export(module, example)}
+        programs = {"eval": model.exported}
         unread = _unread(programs["eval"], module, canonical)
         if unread:
             # Auxiliary heads run only while training, and read what the rest makes.
             with suppress(GraphError):
-                programs["train"] = export(module, example, training=True)
+                programs["train"] = export(module, model.example, training=True)
         return cls(programs, canonical, _overlaps({name: tensors[name] for name in first.values()}), unread)
 
     def best(self) -> Tracer:

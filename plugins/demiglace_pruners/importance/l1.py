@@ -1,12 +1,19 @@
-"""`l1`: the L1 norm of the weights that produce a unit (Li et al. 2017, "Pruning Filters for Efficient ConvNets")."""
+"""`l1`: the L1 norm of the weights that produce a unit.
+
+Li et al. 2017, "Pruning Filters for Efficient ConvNets".
+"""
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from demiglace.graph import Group
 from demiglace_pruners.importance._norm import norm
 from demiglace_pruners.importance.statistics import Statistics
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from demiglace.graph import Group
 
 
 def l1(group: Group, statistics: Statistics) -> Tensor:

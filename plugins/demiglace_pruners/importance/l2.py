@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from demiglace.graph import Group
 from demiglace_pruners.importance._norm import norm
 from demiglace_pruners.importance.statistics import Statistics
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from demiglace.graph import Group
 
 
 def l2(group: Group, statistics: Statistics) -> Tensor:

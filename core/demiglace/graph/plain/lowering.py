@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from demiglace.graph.export import export
 from demiglace.graph.model_graph import types_of
 from demiglace.graph.names import named_tensors
 from demiglace.graph.plain.module import PlainGraph
@@ -35,7 +34,7 @@ def lower(model: ModelGraph) -> PlainGraph:
     """
     if isinstance(model.module, PlainGraph):
         return model.module
-    program = export(model.module, model.example)
+    program = model.exported
     data = Reader(program).data()
     tensors = _used(data, _tensors(model.module, program))
     data.layers = _layers(model.module, data, tensors)
