@@ -1,14 +1,11 @@
 """Rounding by GPTQ: later weights of a row make up for the error of earlier ones.
 
 Frantar et al. 2023 ("GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers"),
-on the inputs that the already quantized layers give, with two additions. The weight to round is first the
-one that comes nearest to the original layer's output on these inputs (as in Li et al. 2025, "GPTAQ"), and
-where a layer has a bias, it takes up the mean of what rounding changes.
+on the inputs that the already quantized layers before it give.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Protocol
@@ -16,14 +13,9 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from demiglace.calibration import (
-    PairedGram,
-    calibration_batches,
-    execution_order,
-    gather_pairs,
-    has_input_rows,
-)
-from demiglace.graph import ModelGraph, apply
+from demiglace.calibration import InputGram, calibrate, calibration_batches, execution_order, has_input_rows
+from demiglace.graph import apply
+from demiglace.passes import Context
 from demiglace.quantization import (
     Layer,
     QTensor,
@@ -37,7 +29,7 @@ from demiglace.quantization import (
 from demiglace_quantizers._nearest import Rounded
 
 if TYPE_CHECKING:
-    from demiglace.passes import Context
+    from demiglace.graph import ModelGraph
 
 _BLOCK = 128  # columns whose errors are passed on together
 _GROWTH = 10.0  # of the damping while the matrix is not positive definite
@@ -73,15 +65,19 @@ def round_by_gptq(
     done = Rounded()
     for weight in chain.from_iterable(layer.weights.values() for layer in first):
         done.weights[id(weight)] = round_weight(weight, scheme, clip=options.clip)
-    original = ModelGraph(_sharing_copy(model.module))
+    quiet = Context(context.seed, context.device, check_interrupt=context.check_interrupt)
     transaction = apply(model, map(done.swap, first))
     try:
         for stage in context.track(list(_merged(stages)), "rounding by GPTQ"):
-            grams = gather_pairs(original, model, batches, [names[0] for names in stage], context)
-            for name in chain.from_iterable(stage):
-                gram = next(grams[names[0]] for names in stage if name in names)
-                _round(solvable[name], gram, scheme, options, done)
-                transaction.apply(done.swap(solvable[name]))
+            # Layers of one list read the same input.
+            grams = {names[0]: InputGram(torch.float32) for names in stage}
+            calibrate(model, batches, grams, quiet, stop_early=True)
+            for names in stage:
+                moments = grams[names[0]].matrix / grams[names[0]].rows
+                for layer in map(solvable.__getitem__, names):
+                    (weight,) = layer.weights.values()
+                    done.weights[id(weight)] = gptq(weight.detach(), moments, scheme, options)
+                    transaction.apply(done.swap(layer))
     finally:
         transaction.rollback()
     return done
@@ -96,43 +92,11 @@ def _solvable(layer: Layer, layers: list[Layer]) -> bool:
     return alone and has_input_rows(layer.module)
 
 
-def _sharing_copy(module: torch.nn.Module) -> torch.nn.Module:
-    """A copy of the structure with the very same tensors."""
-    return copy.deepcopy(module, {id(one): one for one in chain(module.parameters(), module.buffers())})
-
-
 def _merged(stages: list[list[str]]) -> Iterator[list[list[str]]]:
     """At most `_ROUNDS` runs of stages that follow each other."""
     size = -(-len(stages) // _ROUNDS)
     for start in range(0, len(stages), size):
         yield stages[start : start + size]
-
-
-def _round(layer: Layer, gram: PairedGram, scheme: Scheme, options: Options, done: Rounded) -> None:
-    """Round one layer's weight, and let its bias take up what that changes of the output's mean."""
-    (weight,) = layer.weights.values()
-    matrix = weight.detach().float().flatten(1)
-    groups = gram.matrix.shape[0]
-    moments, cross = gram.matrix / gram.rows, gram.cross / gram.rows
-    mean, original_mean = gram.total / gram.rows, gram.original_total / gram.rows
-    bias = layer.module._parameters.get("bias")
-    if bias is not None:
-        moments = moments - mean.unsqueeze(2) * mean.unsqueeze(1)
-        cross = cross - original_mean.unsqueeze(2) * mean.unsqueeze(1)
-    target = _nearest_on(matrix.unflatten(0, (groups, -1)), moments, cross, options.damping)
-    rounded = gptq(target.reshape(weight.shape), moments, scheme, options)
-    done.weights[id(weight)] = rounded
-    if bias is not None:
-        now = rounded.dequantize().flatten(1).unflatten(0, (groups, -1))
-        before = matrix.unflatten(0, (groups, -1))
-        shift = torch.einsum("gok,gk->go", before, original_mean) - torch.einsum("gok,gk->go", now, mean)
-        done.biases[id(bias)] = (bias.detach().float() + shift.flatten()).to(bias.dtype)
-
-
-def _nearest_on(matrix: Tensor, moments: Tensor, cross: Tensor, damping: float) -> Tensor:
-    """The weight `[groups, rows, k]` whose output on the changed inputs is nearest to the original's."""
-    correction = torch.linalg.solve(_damped(moments, damping), (cross - moments).double(), left=False).float()
-    return matrix + matrix @ correction
 
 
 def gptq(weight: Tensor, moments: Tensor, scheme: Scheme, options: Options) -> QTensor:

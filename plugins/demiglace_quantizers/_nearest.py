@@ -9,24 +9,20 @@ from typing import TYPE_CHECKING
 from demiglace.quantization import Layer, QTensor, Scheme, round_weight, weight_only_swap
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from demiglace.graph import Swap
     from demiglace.passes import Context
 
 
 @dataclass
 class Rounded:
-    """What became of the weights of some layers, by the identity of a weight or bias."""
+    """What became of the weights of some layers, by the identity of the weight."""
 
     weights: dict[int, QTensor] = field(default_factory=dict)
-    biases: dict[int, Tensor] = field(default_factory=dict)
 
     def swap(self, layer: Layer) -> Swap:
-        """The edit of one layer."""
+        """The edit of one layer that keeps its arithmetic in floating point."""
         weights = {own: self.weights[id(weight)] for own, weight in layer.weights.items()}
-        bias = self.biases.get(id(layer.module._parameters.get("bias")))
-        return weight_only_swap(layer.name, layer.module, weights, {} if bias is None else {"bias": bias})
+        return weight_only_swap(layer.name, layer.module, weights)
 
 
 def round_to_nearest(layers: Sequence[Layer], scheme: Scheme, clip: bool, context: Context) -> Rounded:

@@ -9,7 +9,6 @@ from demiglace.calibration.least_squares import LeastSquares, Solution
 from demiglace.calibration.moments import Moments
 from demiglace.calibration.normal_equations import NormalEquations, normal_equations
 from demiglace.calibration.order import execution_order
-from demiglace.calibration.paired import PairedGram, gather_pairs
 from demiglace.calibration.ranges import Ranges
 from demiglace.calibration.rows import has_input_rows, input_rows
 from demiglace.calibration.run import calibrate
@@ -27,7 +26,6 @@ __all__ = [
     "LeastSquares",
     "Moments",
     "NormalEquations",
-    "PairedGram",
     "Ranges",
     "Several",
     "Solution",
@@ -37,7 +35,6 @@ __all__ = [
     "calibrate",
     "calibration_batches",
     "execution_order",
-    "gather_pairs",
     "has_input_rows",
     "input_rows",
     "normal_equations",

@@ -17,9 +17,13 @@ SwapType: TypeAlias = "Callable[[nn.Module, Mapping[str, Json]], nn.Module]"
 
 _QUANTIZED = "demiglace.quantization.modules"
 _TYPES = {
+    "identity": f"{_QUANTIZED}:identity",
     "cast": f"{_QUANTIZED}:casting",
     "quantized.linear": f"{_QUANTIZED}:QuantizedLinear",
     "quantized.linear.dynamic": f"{_QUANTIZED}:DynamicLinear",
+    "quantized.linear.static": f"{_QUANTIZED}:StaticLinear",
+    "quantized.conv1d.static": f"{_QUANTIZED}:StaticConv1d",
+    "quantized.conv2d.static": f"{_QUANTIZED}:StaticConv2d",
     "quantized.conv1d": f"{_QUANTIZED}:QuantizedConv1d",
     "quantized.conv2d": f"{_QUANTIZED}:QuantizedConv2d",
     "quantized.conv3d": f"{_QUANTIZED}:QuantizedConv3d",

@@ -2,7 +2,9 @@
 
 from demiglace.quantization.affine import fit, to_integers, to_real
 from demiglace.quantization.error import TensorError
+from demiglace.quantization.folding import Folded, fold, foldable
 from demiglace.quantization.layers import Layer, Selection, select_layers
+from demiglace.quantization.observers import OBSERVERS, Observer
 from demiglace.quantization.packing import pack, unpack
 from demiglace.quantization.qtensor import QTensor, grouped
 from demiglace.quantization.rounding import fit_weight, round_weight
@@ -17,7 +19,10 @@ from demiglace.quantization.swap import (
 __all__ = [
     "MAX_BITS",
     "MIN_BITS",
+    "OBSERVERS",
+    "Folded",
     "Layer",
+    "Observer",
     "QTensor",
     "Scheme",
     "Selection",
@@ -25,6 +30,8 @@ __all__ = [
     "fit",
     "fit_weight",
     "fitting_groups",
+    "fold",
+    "foldable",
     "grouped",
     "pack",
     "quantizable_weights",

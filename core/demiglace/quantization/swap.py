@@ -52,7 +52,6 @@ def weight_only_swap(
     name: str,
     module: nn.Module,
     weights: Mapping[str, QTensor],
-    tensors: Mapping[str, Tensor] | None = None,
 ) -> Swap:
     """The edit that replaces a layer by one with these integer weights and floating-point arithmetic.
 
@@ -60,10 +59,9 @@ def weight_only_swap(
         name: of the layer.
         module: the layer; it has no `refusal`.
         weights: by their own names in the layer.
-        tensors: new values of its other parameters, such as a corrected bias.
     """
     base = next(base for base in type(module).__mro__ if base in _TYPES)
-    return quantized_swap(name, module, _TYPES[base], weights, tensors=tensors)
+    return quantized_swap(name, module, _TYPES[base], weights)
 
 
 def quantized_swap(

@@ -8,6 +8,8 @@ from demiglace.quantization.modules.holder import (
     weight_options,
     weight_tensors,
 )
+from demiglace.quantization.modules.identity import identity
+from demiglace.quantization.modules.static import StaticConv1d, StaticConv2d, StaticLinear
 from demiglace.quantization.modules.weight_only import (
     QuantizedConv1d,
     QuantizedConv2d,
@@ -33,7 +35,11 @@ __all__ = [
     "QuantizedHolder",
     "QuantizedLinear",
     "QuantizedMultiheadAttention",
+    "StaticConv1d",
+    "StaticConv2d",
+    "StaticLinear",
     "casting",
+    "identity",
     "weight_options",
     "weight_tensors",
 ]

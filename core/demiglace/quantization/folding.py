@@ -1,0 +1,89 @@
+"""Batch norms that directly follow a convolution or linear layer become part of its weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from demiglace.graph.export import export
+
+if TYPE_CHECKING:
+    from torch import fx
+
+    from demiglace.graph import ModelGraph
+
+_PRODUCERS = ("aten.conv1d", "aten.conv2d", "aten.conv3d", "aten.linear")
+
+
+@dataclass(frozen=True, eq=False)
+class Folded:
+    """A layer's weight and bias with the batch norm after it in them."""
+
+    #: The batch norm's qualified name.
+    norm: str
+    weight: Tensor
+    bias: Tensor
+
+
+def foldable(model: ModelGraph) -> dict[str, str]:
+    """Batch norms by the layer whose output nothing but they read, both by qualified name.
+
+    Found on the exported graph, so that a use of the layer's output elsewhere, or a second call of either,
+    rules the pair out.
+
+    Raises:
+        GraphError: when the model cannot be exported.
+    """
+    program = export(model.module, model.example)
+    names = program.graph_signature.inputs_to_parameters
+    modules = dict(model.module.named_modules())
+    found: dict[str, str] = {}
+    uses: dict[str, int] = {}
+    for node in program.graph.nodes:
+        owner = _owner(node, names)
+        uses[owner] = uses.get(owner, 0) + 1
+        if not _is(node, ("aten.batch_norm",)) or len(node.args[0].users) != 1:
+            continue
+        before = _owner(node.args[0], names)
+        if before and _is(node.args[0], _PRODUCERS) and _folds(modules.get(owner)):
+            found[before] = owner
+    return {layer: norm for layer, norm in found.items() if uses[layer] == uses[norm] == 1}
+
+
+def fold(layer: nn.Module, norm: nn.Module, name: str) -> Folded:
+    """The layer's parameters with a batch norm in eval mode folded in.
+
+    Args:
+        layer: a convolution or linear layer.
+        norm: the batch norm that follows it.
+        name: of the norm.
+    """
+    if not isinstance(norm, _BatchNorm) or norm.running_mean is None or norm.running_var is None:
+        raise TypeError(f"{name!r} has no running statistics")
+    weight, bias = layer._parameters["weight"], layer._parameters.get("bias")
+    factor = torch.rsqrt(norm.running_var + norm.eps)
+    factor = factor if norm.weight is None else factor * norm.weight.detach()
+    start = torch.zeros_like(factor) if bias is None else bias.detach()
+    shift = (start - norm.running_mean) * factor
+    shift = shift if norm.bias is None else shift + norm.bias.detach()
+    if weight is None:
+        raise TypeError("the layer has no weight")
+    return Folded(name, weight.detach() * factor.view(-1, *[1] * (weight.dim() - 1)), shift)
+
+
+def _folds(module: nn.Module | None) -> bool:
+    return isinstance(module, _BatchNorm) and module.running_mean is not None
+
+
+def _is(node: fx.Node, operators: tuple[str, ...]) -> bool:
+    return node.op == "call_function" and str(node.target).rpartition(".")[0] in operators
+
+
+def _owner(node: fx.Node, names: dict[str, str]) -> str:
+    """The module whose `weight` a node reads; empty without one."""
+    inputs = [names.get(one.name, "") for one in node.all_input_nodes]
+    return next((one.removesuffix(".weight") for one in inputs if one.endswith(".weight")), "")

@@ -1,0 +1,156 @@
+"""The work of `quantize.static`, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from demiglace.calibration import Moments, Several, calibrate, calibration_batches
+from demiglace.errors import GraphError
+from demiglace.graph import Edit, ModelGraph, Swap
+from demiglace.quantization import (
+    OBSERVERS,
+    Folded,
+    Layer,
+    Observer,
+    QTensor,
+    Scheme,
+    fit,
+    fold,
+    foldable,
+    quantized_swap,
+    round_weight,
+    weight_only_swap,
+)
+
+if TYPE_CHECKING:
+    from demiglace.passes import Context
+
+_TYPES = {
+    nn.Linear: "quantized.linear.static",
+    nn.Conv1d: "quantized.conv1d.static",
+    nn.Conv2d: "quantized.conv2d.static",
+}
+_ACTIVATIONS = Scheme(8, symmetric=False)
+
+
+class Options(Protocol):
+    """What it takes from the pass's options."""
+
+    @property
+    def bits(self) -> int: ...
+    @property
+    def observer(self) -> str: ...
+    @property
+    def bias_correction(self) -> bool: ...
+    @property
+    def samples(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+
+
+class StaticQuantizer:
+    """Rounds the weights of some layers and fixes the ranges of their inputs; the model stays as it is."""
+
+    def __init__(self, model: ModelGraph, layers: list[Layer], options: Options, context: Context) -> None:
+        self.layers, self.options = layers, options
+        self.modules = dict(model.module.named_modules())
+        self.folded = self._folded(model, context)
+        scheme = Scheme(options.bits)
+        self.ranges, self.means = self._observe(model, context)
+        #: Layers that compute on integers.
+        self.integer = list(self.ranges)
+        #: Every rounded weight, by the identity of the original.
+        self.weights: dict[int, QTensor] = {}
+        for layer in context.track(layers, "rounding weights"):
+            for own, weight in layer.weights.items():
+                known = self._folded_weight(layer, own)
+                self.weights[id(weight)] = round_weight(known, scheme, clip=options.bits < 8)
+
+    def edits(self) -> Iterator[Edit]:
+        """A swap for every layer, and for every batch norm that was folded away."""
+        for layer in self.layers:
+            weights = {own: self.weights[id(weight)] for own, weight in layer.weights.items()}
+            if layer.name in self.ranges:
+                yield self._integer_swap(layer, weights["weight"])
+            else:
+                yield weight_only_swap(layer.name, layer.module, weights)
+        for folded in self.folded.values():
+            yield Swap(folded.norm, "identity")
+
+    def _folded(self, model: ModelGraph, context: Context) -> dict[str, Folded]:
+        """The layers that take up the batch norm after them."""
+        try:
+            pairs = foldable(model)
+        except GraphError as error:
+            context.warn(f"batch norms are not folded, because the model cannot be traced: {error}")
+            return {}
+        names = {layer.name: layer for layer in self.layers if _kind(layer.module)}
+        return {
+            name: fold(names[name].module, self.modules[norm], norm)
+            for name, norm in pairs.items()
+            if name in names
+        }
+
+    def _observe(
+        self, model: ModelGraph, context: Context
+    ) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, Tensor]]:
+        """Scale and zero point of each layer's inputs, and their mean by channel."""
+        names = [layer.name for layer in self.layers if _kind(layer.module)]
+        observers: dict[str, Observer] = {name: OBSERVERS[self.options.observer]() for name in names}
+        moments = {name: Moments() for name in names}
+        both = {name: Several(observers[name], moments[name]) for name in names}
+        batches = calibration_batches(context, self.options.samples, self.options.batch_size)
+        calibrate(model, batches, both, context)
+        called = [name for name in names if both[name].calls]
+        ranges = {name: observers[name].range(_ACTIVATIONS) for name in called}
+        fitted = {
+            name: fit(torch.tensor(low), torch.tensor(high), _ACTIVATIONS)
+            for name, (low, high) in ranges.items()
+        }
+        return fitted, {name: moments[name].mean.float() for name in called}
+
+    def _folded_weight(self, layer: Layer, own: str) -> Tensor:
+        folded = self.folded.get(layer.name)
+        return layer.weights[own].detach() if folded is None else folded.weight
+
+    def _integer_swap(self, layer: Layer, weight: QTensor) -> Swap:
+        scale, zero = self.ranges[layer.name]
+        tensors = {"input_scale": scale, "input_zero_point": zero}
+        bias = self._bias(layer, weight)
+        if isinstance(layer.module, nn.Linear):
+            tensors["weight_sums"] = weight.integers.sum(1).float()
+        if bias is not None:
+            tensors["bias"] = bias
+        return quantized_swap(
+            layer.name,
+            layer.module,
+            _kind(layer.module),
+            {"weight": weight},
+            options={"bias": bias is not None},
+            tensors=tensors,
+        )
+
+    def _bias(self, layer: Layer, weight: QTensor) -> Tensor | None:
+        """The layer's bias, folded and corrected; `None` where it has none."""
+        folded, own = self.folded.get(layer.name), layer.module._parameters.get("bias")
+        bias = own.detach() if folded is None and own is not None else None if folded is None else folded.bias
+        if bias is None or not self.options.bias_correction:
+            return bias
+        error = self._folded_weight(layer, "weight") - weight.dequantize()
+        return bias + _mean_output(layer.module, error.float(), self.means[layer.name]).to(bias.dtype)
+
+
+def _kind(module: nn.Module) -> str:
+    """The type of integer layer that takes a module's place; empty where there is none."""
+    return next((kind for base, kind in _TYPES.items() if isinstance(module, base)), "")
+
+
+def _mean_output(module: nn.Module, weight: Tensor, mean: Tensor) -> Tensor:
+    """The mean output `[outputs]` of a weight on inputs with a mean for each channel, edges left out."""
+    groups = getattr(module, "groups", 1)
+    summed = weight.flatten(2).sum(2) if weight.dim() > 2 else weight
+    return torch.einsum("goc,gc->go", summed.unflatten(0, (groups, -1)), mean.view(groups, -1)).flatten()
