@@ -82,7 +82,11 @@ def load(folder):
 
 
 def _mine(name):
-    embeddings = {"word_embeddings": "words", "position_embeddings": "places", "token_type_embeddings": "kinds"}
+    embeddings = {
+        "word_embeddings": "words",
+        "position_embeddings": "places",
+        "token_type_embeddings": "kinds",
+    }
     if name.startswith("embeddings."):
         part, _, own = name.removeprefix("embeddings.").partition(".")
         return f"{embeddings.get(part, 'norm')}.{own}" if own else None

@@ -114,8 +114,9 @@ def padding(batch: Batch) -> Tensor | None:
 
 def without_padding(value: Any, real: Tensor | None) -> Any:
     """The real positions of `[n, positions, channels]`, as `[rows, channels]`; anything else as it is."""
-    sequence = isinstance(value, Tensor) and value.dim() == 3 and real is not None
-    return value[real] if sequence and value.shape[:2] == real.shape else value
+    if real is None or not isinstance(value, Tensor) or value.dim() != 3 or value.shape[:2] != real.shape:
+        return value
+    return value[real]
 
 
 def _layer(module: nn.Module, name: str) -> nn.Module:

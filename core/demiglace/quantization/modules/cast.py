@@ -31,7 +31,7 @@ def casting(old: nn.Module, options: Mapping[str, Any]) -> nn.Module:
         options: `computes` and `returns`, names of dtypes.
     """
     kind = type(type(old).__name__, (CastsInputs, type(old)), {})
-    new = kind.__new__(kind)
+    new: nn.Module = object.__new__(kind)
     new.__dict__.update(vars(old))
     new.__dict__.update({name: dtype_of(options[name]) for name in ("computes", "returns")})
     return new

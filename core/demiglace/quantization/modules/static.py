@@ -35,6 +35,9 @@ class StaticLinear(IntegerLinear):
 class StaticConv1d(QuantizedConv1d):
     """`nn.Conv1d` on int8 inputs of one fixed range and a symmetric integer weight."""
 
+    input_scale: Tensor
+    input_zero_point: Tensor
+
     def __init__(self, old: nn.Module, options: Mapping[str, Any]) -> None:
         super().__init__(old, options)
         _become_static(self, options)
@@ -45,6 +48,9 @@ class StaticConv1d(QuantizedConv1d):
 
 class StaticConv2d(QuantizedConv2d):
     """`nn.Conv2d` on int8 inputs of one fixed range and a symmetric integer weight."""
+
+    input_scale: Tensor
+    input_zero_point: Tensor
 
     def __init__(self, old: nn.Module, options: Mapping[str, Any]) -> None:
         super().__init__(old, options)
