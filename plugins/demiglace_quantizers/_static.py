@@ -25,6 +25,7 @@ from demiglace.quantization import (
     round_weight,
     weight_only_swap,
 )
+from demiglace_quantizers._control import Group
 
 if TYPE_CHECKING:
     from demiglace.passes import Context
@@ -58,9 +59,9 @@ class StaticQuantizer:
     def __init__(self, model: ModelGraph, layers: list[Layer], options: Options, context: Context) -> None:
         self.layers, self.options = layers, options
         self.modules = dict(model.module.named_modules())
+        self.ranges, self.means = self._observe(model, context)
         self.folded = self._folded(model, context)
         scheme = Scheme(options.bits)
-        self.ranges, self.means = self._observe(model, context)
         #: Layers that compute on integers.
         self.integer = list(self.ranges)
         #: Every rounded weight, by the identity of the original.
@@ -70,16 +71,18 @@ class StaticQuantizer:
                 known = self._folded_weight(layer, own)
                 self.weights[id(weight)] = round_weight(known, scheme, clip=options.bits < 8)
 
-    def edits(self) -> Iterator[Edit]:
-        """A swap for every layer, and for every batch norm that was folded away."""
-        for layer in self.layers:
-            weights = {own: self.weights[id(weight)] for own, weight in layer.weights.items()}
-            if layer.name in self.ranges:
-                yield self._integer_swap(layer, weights["weight"])
-            else:
-                yield weight_only_swap(layer.name, layer.module, weights)
-        for folded in self.folded.values():
-            yield Swap(folded.norm, "identity")
+    def groups(self) -> list[Group]:
+        """For every layer its swap, and that of the batch norm that it takes up."""
+        return [Group(layer.name, list(self._edits(layer))) for layer in self.layers]
+
+    def _edits(self, layer: Layer) -> Iterator[Edit]:
+        weights = {own: self.weights[id(weight)] for own, weight in layer.weights.items()}
+        if layer.name not in self.ranges:
+            yield weight_only_swap(layer.name, layer.module, weights)
+            return
+        yield self._integer_swap(layer, weights["weight"])
+        if layer.name in self.folded:
+            yield Swap(self.folded[layer.name].norm, "identity")
 
     def _folded(self, model: ModelGraph, context: Context) -> dict[str, Folded]:
         """The layers that take up the batch norm after them."""
@@ -88,7 +91,7 @@ class StaticQuantizer:
         except GraphError as error:
             context.warn(f"batch norms are not folded, because the model cannot be traced: {error}")
             return {}
-        names = {layer.name: layer for layer in self.layers if _kind(layer.module)}
+        names = {layer.name: layer for layer in self.layers if layer.name in self.ranges}
         return {
             name: fold(names[name].module, self.modules[norm], norm)
             for name, norm in pairs.items()

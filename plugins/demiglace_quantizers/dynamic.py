@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
-from demiglace.passes import Context, Contract, Editor, Kind, PassSpec, Targeted
+from demiglace.passes import Context, Contract, Editor, Kind, PassSpec
+from demiglace_quantizers._control import Controlled, Group, within
 from demiglace_quantizers._layers import chosen, report_weights
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from demiglace_quantizers._nearest import Rounded
 
 
-class DynamicConfig(Targeted):
+class DynamicConfig(Controlled):
     """Compute linear layers on 8-bit integers, each input row quantized by its own range; needs no data.
 
     Other layers with weights (convolutions, embeddings, attention's own projections) store 8-bit integers
@@ -27,7 +28,7 @@ class DynamicConfig(Targeted):
     def contract(self) -> Contract:
         whole = self.targets == ["*"] and not self.ignore
         return Contract.of(
-            needs=("weights.float",),
+            needs=("weights.float", *self.data_needs()),
             gives=("weights.quantized", "weights.int8"),
             destroys=("weights.float", "weights.masked", "model.trainable") if whole else (),
         )
@@ -50,8 +51,11 @@ class Dynamic(Editor[DynamicConfig]):
         integer = [layer for layer in layers if _is_linear(layer) and layer.name not in inner]
         report_weights(context, layers, rounded.weights)
         context.figures["integer_layers"] = [layer.name for layer in integer]
-        for layer in layers:
-            yield _integer_swap(layer, rounded) if layer in integer else rounded.swap(layer)
+        swaps = [
+            _integer_swap(layer, rounded) if layer in integer else rounded.swap(layer) for layer in layers
+        ]
+        groups = [Group(swap.module, [swap]) for swap in swaps]
+        return within(model, groups, self.config.max_drop, context)
 
 
 def _is_linear(layer: Layer) -> bool:

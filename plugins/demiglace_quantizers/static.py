@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from demiglace.passes import Context, Contract, Editor, Kind, PassSpec, Targeted
+from demiglace.passes import Context, Contract, Editor, Kind, PassSpec
+from demiglace_quantizers._control import Controlled, within
 from demiglace_quantizers._layers import chosen, report_weights
 
 if TYPE_CHECKING:
     from demiglace.graph import Edit, ModelGraph
 
 
-class StaticConfig(Targeted):
+class StaticConfig(Controlled):
     """Compute linear layers and convolutions on integers, with input ranges taken from calibration data.
 
     Batch norms that directly follow a layer are folded into it first. Other layers with weights store
@@ -36,7 +37,7 @@ class StaticConfig(Targeted):
     def contract(self) -> Contract:
         whole = self.targets == ["*"] and not self.ignore
         return Contract.of(
-            needs=("weights.float", "data.calibration"),
+            needs=("weights.float", "data.calibration", *self.data_needs()),
             gives=("weights.quantized", f"weights.int{self.bits}", "activations.int8"),
             destroys=("weights.float", "weights.masked", "model.trainable") if whole else (),
         )
@@ -56,7 +57,7 @@ class Static(Editor[StaticConfig]):
         report_weights(context, layers, quantizer.weights)
         context.figures["integer_layers"] = quantizer.integer
         context.figures["folded"] = list(quantizer.folded)
-        return quantizer.edits()
+        return within(model, quantizer.groups(), self.config.max_drop, context)
 
 
 SPEC = PassSpec(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from demiglace.passes import Context, Contract, Editor, Kind, PassSpec, Targeted
+from demiglace.passes import Context, Contract, Editor, Kind, PassSpec
+from demiglace_quantizers._control import Controlled, Group, within
 from demiglace_quantizers._layers import chosen, fits, nothing, report_weights
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from demiglace_quantizers._nearest import Rounded
 
 
-class WeightOnlyConfig(Targeted):
+class WeightOnlyConfig(Controlled):
     """Store weights as integers of 8 to 2 bits; arithmetic stays floating point.
 
     Buys size, not processor time. Linear layers, convolutions, embeddings and attention are quantized;
@@ -43,11 +44,11 @@ class WeightOnlyConfig(Targeted):
     """What `gptq` adds to the diagonal of the inputs' second moments, as a share of its mean."""
 
     def contract(self) -> Contract:
-        needs = ("weights.float", "data.calibration") if self.method != "rtn" else ("weights.float",)
+        data = ("data.calibration",) if self.method != "rtn" else ()
         # A part of the layers leaves others for a further quantizer, or for training.
         whole = self.targets == ["*"] and not self.ignore
         return Contract.of(
-            needs=needs,
+            needs=("weights.float", *data, *self.data_needs()),
             gives=("weights.quantized", f"weights.int{self.bits}"),
             destroys=("weights.float", "weights.masked", "model.trainable") if whole else (),
         )
@@ -68,7 +69,8 @@ class WeightOnly(Editor[WeightOnlyConfig]):
             raise nothing(self.config, context.left_alone)
         rounded = self._round(model, layers, context)
         report_weights(context, layers, rounded.weights)
-        return map(rounded.swap, layers)
+        groups = [Group(layer.name, [rounded.swap(layer)]) for layer in layers]
+        return within(model, groups, self.config.max_drop, context)
 
     def _scheme(self) -> Scheme:
         from demiglace.quantization import Scheme

@@ -1,0 +1,85 @@
+"""Accuracy control: what costs too much goes back to floating point."""
+
+import pytest
+import torch
+from torch import nn
+
+import demiglace
+from demiglace.errors import GraphError, RecipeError
+from demiglace_quantizers._control import _fewest
+
+VALUES = torch.randn(400, 16, generator=torch.Generator().manual_seed(0))
+
+
+def _made():
+    """Three layers of which the middle one has rows that two bits ruin."""
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 8)
+    ).eval()
+    module[2].weight.data[:, 0] = 30.0
+    module[0].weight.data[0] = 0
+    module[0].bias.data[0] = 0
+    return module
+
+
+def _run(module, max_drop, **options):
+    with torch.no_grad():
+        labels = module(VALUES).argmax(1)
+    data = {"validation": [(VALUES, labels)], "calibration": [VALUES[:64]]}
+    options = {"use": "quantize.weight_only", "bits": 3, "clip": False, **options}
+    recipe = {"name": "q", "pass": [{**options, "max_drop": max_drop}]}
+    result = demiglace.run(recipe, model=module, data=data, example_inputs=VALUES[:2])
+    with torch.no_grad():
+        drop = 1 - float((module(VALUES).argmax(1) == labels).float().mean())
+    return result.record.steps[0], drop
+
+
+@pytest.mark.parametrize("use", ["quantize.weight_only", "quantize.dynamic", "quantize.static"])
+def test_the_layer_that_ruins_the_model_goes_back_and_the_drop_holds(use):
+    options = {"use": use, "bits": 3, "clip": False} if use == "quantize.weight_only" else {"use": use}
+    recipe = {"name": "q", "pass": [options]}
+    module = _made()
+    with torch.no_grad():
+        labels = module(VALUES).argmax(1)
+    data = {"validation": [(VALUES, labels)], "calibration": [VALUES[:64]]}
+    demiglace.run(recipe, model=module, data=data, example_inputs=VALUES[:2])
+    with torch.no_grad():
+        free = 1 - float((module(VALUES).argmax(1) == labels).float().mean())
+    bound = free / 2
+    recipe["pass"][0]["max_drop"] = bound
+    module = _made()
+    step = demiglace.run(recipe, model=module, data=data, example_inputs=VALUES[:2]).record.steps[0]
+    with torch.no_grad():
+        drop = 1 - float((module(VALUES).argmax(1) == labels).float().mean())
+    assert drop <= bound < free
+    assert step.figures["accuracy_drop"] == pytest.approx(drop)
+    assert step.figures["returned"][0] == "2"
+    assert isinstance(module[2], nn.Linear)
+    assert "returned to floating point" in step.left_alone["2"]
+
+
+def test_nothing_goes_back_when_the_drop_holds():
+    step, drop = _run(_made(), 1.0)
+    assert step.figures["returned"] == []
+    assert step.figures["accuracy_drop"] == pytest.approx(drop)
+
+
+def test_a_drop_that_nothing_can_keep_is_an_error_and_leaves_the_model():
+    module = nn.Sequential(nn.Linear(16, 8)).eval()
+    weight = module[0].weight.data.clone()
+    with pytest.raises(GraphError, match="no layer can be quantized within"):
+        _run(module, 0.0, bits=2)
+    assert torch.equal(module[0].weight, weight)
+
+
+def test_control_without_a_validation_split_is_refused_before_anything_runs():
+    recipe = {"name": "q", "pass": [{"use": "quantize.weight_only", "max_drop": 0.01}]}
+    with pytest.raises(RecipeError, match="validation"):
+        demiglace.run(recipe, model=_made(), data={"calibration": [VALUES]}, example_inputs=VALUES[:2])
+
+
+@pytest.mark.parametrize("total", [1, 2, 7, 20])
+def test_the_fewest_layers_are_returned(total):
+    for least in range(total + 1):
+        assert _fewest(total, lambda count, least=least: count >= least) == least
