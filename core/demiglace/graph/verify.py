@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 DOUBLE_UP_TO = 100_000_000
 """Parameters up to which a model is compared in float64."""
-TOLERANCE = {torch.float64: 1e-7, torch.float32: 2e-3}
+TOLERANCE = {torch.float64: 1e-11, torch.float32: 5e-5}
 """The largest difference allowed, as a share of the largest output."""
 _SEED = 20_201
 
