@@ -11,6 +11,7 @@ from demiglace_pruners import (
     magnitude,
     neurons,
     nm,
+    obs,
     quantile,
     random,
     structured_norm,
@@ -50,6 +51,16 @@ class TestStructuredNorm(EditorConformance):
 class TestNm(EditorConformance):
     spec = nm.SPEC
     config = nm.NmConfig()
+
+
+class TestObs(EditorConformance):
+    spec = obs.SPEC
+    config = obs.ObsConfig(amount=0.5)
+
+
+class TestObsOfEachLayer(EditorConformance):
+    spec = obs.SPEC
+    config = obs.ObsConfig(amount=0.5, scope="layer")
 
 
 class TestFinalize(EditorConformance):

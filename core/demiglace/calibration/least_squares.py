@@ -75,7 +75,7 @@ class LeastSquares:
     @property
     def present_error(self) -> float:
         """What `Solution.error` would be for the layer's present weights."""
-        return self._error(self._present)
+        return self.equations.present_error / self._variance
 
     @property
     def dead_inputs(self) -> int:

@@ -14,8 +14,9 @@ from demiglace.calibration.collector import Collector, channel_axis
 from demiglace.calibration.rows import input_rows
 from demiglace.calibration.run import calibrate
 from demiglace.calibration.undisturbed import undisturbed
-from demiglace.calibration.watch import Watch
+from demiglace.calibration.watch import Watch, refuse_nonfinite_data
 from demiglace.data import Batch
+from demiglace.errors import UsageError
 from demiglace.graph import ModelGraph
 from demiglace.passes import Context
 
@@ -30,7 +31,7 @@ class NormalEquations(Collector):
 
     def __init__(self) -> None:
         self._wanted: deque[Tensor] = deque()
-        self._gram = self._moment = self._power = torch.zeros((), dtype=torch.float64)
+        self._gram = self._moment = self._power = self._missed = torch.zeros((), dtype=torch.float64)
         #: How many rows each group had.
         self.rows = 0
 
@@ -40,6 +41,8 @@ class NormalEquations(Collector):
 
     def see(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         wanted = self._wanted.popleft().movedim(channel_axis(module), -1)
+        missed = output.detach().movedim(channel_axis(module), -1).double() - wanted
+        self._missed = self._missed.to(missed.device) + missed.square().sum()
         grouped = wanted.reshape(-1, getattr(module, "groups", 1), self._outputs(module)).transpose(0, 1)
         for rows in input_rows(module, inputs[0].detach()):
             self._add(rows, grouped[:, : rows.shape[1]])
@@ -59,6 +62,11 @@ class NormalEquations(Collector):
     def power(self) -> float:
         """The mean of `y^2`, summed over all outputs."""
         return float(self._power.sum()) / self.rows
+
+    @property
+    def present_error(self) -> float:
+        """The mean of `(y - output)^2` for what the layer gives now, summed over all outputs."""
+        return float(self._missed) / self.rows
 
     @property
     def variance(self) -> float:
@@ -95,6 +103,9 @@ def normal_equations(
         layers: names of layers that `has_input_rows`, each with the indices of the original's output
             channels that it still has, on the model's device, or `None` for all.
         context: honours interrupts.
+
+    Raises:
+        DemiglaceError: as `calibrate` does.
     """
     equations = {name: NormalEquations() for name in layers}
     wanted = {name: _Wanted(equations[name], kept) for name, kept in layers.items()}
@@ -102,11 +113,14 @@ def normal_equations(
 
     def run_first() -> Iterator[Batch]:
         for batch in batches:
+            refuse_nonfinite_data(batch)
             watch.forward(batch)
             yield batch
 
     with undisturbed(original, context.device), watch:
         calibrate(model, run_first(), equations, context, stop_early=True)
+    if any(one.rows == 0 for one in equations.values()):
+        raise UsageError("the calibration batches are empty", hint="give the calibration split examples")
     return equations
 
 

@@ -33,11 +33,10 @@ class Step:
         """What the step and its participants together need, give and destroy."""
         own = self.config.contract()
         for participant in self.participants:
-            theirs = participant.config.contract()
-            own = Contract(own.needs | theirs.needs, own.gives | theirs.gives, own.destroys | theirs.destroys)
+            own |= participant.config.contract()
         # There is an original to compare with once an editor changed the model, until it is trained again.
         original = frozenset({ORIGINAL})
-        if self.spec.kind is Kind.EDITOR:
+        if self.spec.kind is Kind.EDITOR and ORIGINAL not in own.needs:
             return replace(own, gives=own.gives | original)
         return replace(own, destroys=own.destroys | original) if self.spec.kind is Kind.TRAINER else own
 

@@ -59,8 +59,10 @@ def _unmet(checked: Checked, given: Given, index: int, need: str, start: frozens
     """Why a step's need is not met, and what would meet it."""
     step = checked.steps[index]
     place = checked.recipe.place((*step.path, "use"))
+    earlier = checked.steps[:index]
+    was_there = need in start or any(need in one.contract().gives for one in earlier)
     destroyer = next(
-        (one for one in reversed(checked.steps[:index]) if need in one.contract().destroys), None
+        (one for one in reversed(earlier) if was_there and need in one.contract().destroys), None
     )
     giver = next((one for one in checked.steps[index + 1 :] if need in one.contract().gives), None)
     if destroyer is not None:
