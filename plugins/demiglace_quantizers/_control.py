@@ -6,7 +6,7 @@ model's outputs, and the fewest of the worst are returned.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from demiglace.graph import Edit, ModelGraph
+    from demiglace.quantization import Layer
 
 _EXAMPLES = 128  # that the ranking of layers looks at
 
@@ -43,6 +44,21 @@ class Group:
 
     name: str
     edits: Sequence[Edit]
+
+
+def grouped(layers: Sequence[Layer], edits: Iterable[Edit]) -> list[Group]:
+    """A group for each layer's edit; layers that share a weight are one group."""
+    groups: list[Group] = []
+    place: dict[int, int] = {}
+    for layer, edit in zip(layers, edits, strict=True):
+        keys = [id(weight) for weight in layer.weights.values()]
+        known = next((place[key] for key in keys if key in place), None)
+        if known is None:
+            groups.append(Group(layer.name, [edit]))
+        else:
+            groups[known] = Group(groups[known].name, [*groups[known].edits, edit])
+        place |= dict.fromkeys(keys, len(groups) - 1 if known is None else known)
+    return groups
 
 
 def within(

@@ -76,7 +76,7 @@ def round_by_gptq(
                 moments = grams[names[0]].matrix / grams[names[0]].rows
                 for layer in map(solvable.__getitem__, names):
                     (weight,) = layer.weights.values()
-                    done.weights[id(weight)] = gptq(weight.detach(), moments, scheme, options)
+                    done.weights[id(weight)] = gptq(weight.detach(), moments, scheme, options.damping)
                     transaction.apply(done.swap(layer))
     finally:
         transaction.rollback()
@@ -99,21 +99,20 @@ def _merged(stages: list[list[str]]) -> Iterator[list[list[str]]]:
         yield stages[start : start + size]
 
 
-def gptq(weight: Tensor, moments: Tensor, scheme: Scheme, options: Options) -> QTensor:
+def gptq(weight: Tensor, moments: Tensor, scheme: Scheme, damping: float) -> QTensor:
     """One weight as integers.
 
     Args:
         weight: `[outputs, ...]`; its outputs fall into as many groups as `moments` has.
         moments: the mean of `x x^T` over the layer's inputs, `[groups, k, k]`.
         scheme: the integers to round to.
-        options: `clip` and `damping`.
+        damping: what is added to the diagonal, as a share of its mean.
     """
-    importance = moments.diagonal(dim1=1, dim2=2).mean(0) if options.clip else None
-    scale, zero, dtype = fit_weight(weight, scheme, clip=options.clip, importance=importance)
+    scale, zero, dtype = fit_weight(weight, scheme)
     size = grouped(weight, scheme).shape[-1]
     matrix = weight.flatten(1).float()
     wide = [one.expand(len(matrix), -1, size).flatten(1) for one in (scale, zero)]
-    integers = _solve(matrix, moments, wide[0], wide[1], scheme, options.damping)
+    integers = _solve(matrix, moments, wide[0], wide[1], scheme, damping)
     return QTensor.of(
         integers.unflatten(1, (-1, size)), scale, zero, scheme, tuple(weight.shape), scales=dtype
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 from demiglace.passes import Context, Contract, Editor, Kind, PassSpec
-from demiglace_quantizers._control import Controlled, Group, within
+from demiglace_quantizers._control import Controlled, grouped, within
 from demiglace_quantizers._layers import chosen, report_weights
 
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ class Dynamic(Editor[DynamicConfig]):
         swaps = [
             _integer_swap(layer, rounded) if layer in integer else rounded.swap(layer) for layer in layers
         ]
-        groups = [Group(swap.module, [swap]) for swap in swaps]
-        return within(model, groups, self.config.max_drop, context)
+        return within(model, grouped(layers, swaps), self.config.max_drop, context)
 
 
 def _is_linear(layer: Layer) -> bool:

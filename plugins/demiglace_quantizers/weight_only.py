@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from demiglace.passes import Context, Contract, Editor, Kind, PassSpec
-from demiglace_quantizers._control import Controlled, Group, within
+from demiglace_quantizers._control import Controlled, grouped, within
 from demiglace_quantizers._layers import chosen, fits, nothing, report_weights
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ class WeightOnlyConfig(Controlled):
     symmetric: bool = False
     """Zero point 0: saves a zero point for each scale, and costs range where weights lean to one side."""
     clip: bool = True
-    """Search each group's range for the least squared error instead of taking all of it."""
+    """Search each group's range for the least squared error instead of taking all of it; layers that `gptq`
+    rounds keep all of theirs."""
     method: Literal["rtn", "gptq"] = "rtn"
     """`rtn` rounds to the nearest; `gptq` makes later weights of a row make up for the error of earlier
     ones, by the statistics of the layer's inputs, which needs calibration data."""
@@ -69,8 +70,8 @@ class WeightOnly(Editor[WeightOnlyConfig]):
             raise nothing(self.config, context.left_alone)
         rounded = self._round(model, layers, context)
         report_weights(context, layers, rounded.weights)
-        groups = [Group(layer.name, [rounded.swap(layer)]) for layer in layers]
-        return within(model, groups, self.config.max_drop, context)
+        swaps = map(rounded.swap, layers)
+        return within(model, grouped(layers, swaps), self.config.max_drop, context)
 
     def _scheme(self) -> Scheme:
         from demiglace.quantization import Scheme

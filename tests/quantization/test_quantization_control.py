@@ -6,7 +6,7 @@ from torch import nn
 
 import demiglace
 from demiglace.errors import GraphError, RecipeError
-from demiglace_quantizers._control import _fewest
+from demiglace_quantizers._control import _fewest, grouped
 
 VALUES = torch.randn(400, 16, generator=torch.Generator().manual_seed(0))
 
@@ -83,3 +83,14 @@ def test_control_without_a_validation_split_is_refused_before_anything_runs():
 def test_the_fewest_layers_are_returned(total):
     for least in range(total + 1):
         assert _fewest(total, lambda count, least=least: count >= least) == least
+
+
+def test_layers_that_share_a_weight_go_back_together():
+    from demiglace.graph import ModelGraph, Swap
+    from demiglace.quantization import select_layers
+
+    module = nn.Sequential(nn.Embedding(8, 16), nn.Linear(16, 16), nn.Linear(16, 8))
+    module[2].weight = module[0].weight
+    layers = select_layers(ModelGraph(module)).layers
+    edits = [Swap(layer.name, "quantized.linear") for layer in layers]
+    assert [[edit.module for edit in group.edits] for group in grouped(layers, edits)] == [["0", "2"], ["1"]]
