@@ -1,6 +1,7 @@
 """What the reference must name: whatever is registered, raised, written or called has its place there."""
 
 import dataclasses
+import inspect
 import json
 import re
 from pathlib import Path
@@ -95,6 +96,16 @@ def test_every_error_has_its_exit_code():
     for kind in raised:
         if kind not in {errors.DemiglaceError, errors.Interrupted}:
             assert rows.get(kind.__name__) == str(kind.exit_code), kind.__name__
+
+
+@pytest.mark.parametrize("name", sorted(set(demiglace.__all__) - {"__version__"}))
+def test_everything_that_demiglace_exports_is_described(name):
+    text = (REFERENCE / "python.md").read_text(encoding="utf-8")
+    assert name in text
+    if inspect.isfunction(getattr(demiglace, name)):
+        row = next(line for line in text.splitlines() if line.startswith(f"| `demiglace.{name}("))
+        called = set(re.findall(r"\w+", row.partition(")")[0]))
+        assert set(inspect.signature(getattr(demiglace, name)).parameters) <= called
 
 
 def test_every_command_is_named():
