@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 from demiglace.engine.check import check as check_recipe
 from demiglace.engine.checked import Checked, Given
 from demiglace.engine.events import Listener
-from demiglace.passes import allowing_code
+from demiglace.errors import UsageError
+from demiglace.passes import Kind, allowing_code
 from demiglace.plugins import Registry, discover, structures
 from demiglace.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
-    from demiglace.data import Data
+    from demiglace.data import Batch, Data
     from demiglace.engine.plan import Plan
     from demiglace.engine.result import Result
 
@@ -66,6 +67,7 @@ def run(
     example_inputs: object = None,
     out: str | Path | None = None,
     overrides: Sequence[str] | None = None,
+    step: Callable[[nn.Module, Batch], Tensor] | None = None,
     allow_code: Sequence[str | Path] = (),
     registry: Registry | None = None,
     listener: Listener | None = None,
@@ -83,6 +85,9 @@ def run(
             for tracing and counting; by default taken from the data.
         out: a new or empty directory for `run.json`, the log and the artifact; `None` writes nothing.
         overrides: `key.path=value` settings, as with `--set`.
+        step: `step(module, batch)` calls the module and returns the scalar loss of a batch, in place of the
+            `loss` of every train pass; inputs are in `batch.args` and `batch.kwargs`, labels in
+            `batch.labels`. Participants see the outputs of the module's last call in it.
         allow_code: files and folders that the source `python` may load code from.
         registry: the plugins to use; by default all that are installed.
         listener: hears of steps, progress and warnings.
@@ -102,12 +107,16 @@ def run(
     handed = None if data is None else Data.of(data)
     loaded = _loaded(recipe, overrides, registry)
     with allowing_code(allow_code):
+        planned = make_plan(loaded, registry, model=model, given=_given(model, handed))
+        if step is not None and not any(one.spec.kind is Kind.TRAINER for one in planned.checked.steps):
+            raise UsageError("step= was given, and no pass trains", hint="add a train pass to the recipe")
         execution = Execution(
-            make_plan(loaded, registry, model=model, given=_given(model, handed)),
+            planned,
             model=model,
             data=handed,
             example_inputs=example_inputs,
             out=None if out is None else Path(out),
+            step=step,
             listener=listener or Listener(),
             check_interrupt=check_interrupt or _never,
         )
@@ -115,10 +124,10 @@ def run(
 
 
 def load(path: str | Path, model: nn.Module | Callable[[], nn.Module] | None = None) -> nn.Module:
-    """The module of a run directory or artifact, ready to use: no data, no pickle, no network.
+    """The module of a run directory, artifact or packed file, ready to use: no data, no pickle, no network.
 
     Args:
-        path: a run directory, or the artifact's own.
+        path: a run directory, the artifact's own, or a packed file (`.dgz`).
         model: for a model that a caller handed in, a module of the same structure, or what builds one.
 
     Raises:

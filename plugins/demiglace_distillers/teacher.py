@@ -11,21 +11,31 @@ if TYPE_CHECKING:
     from torch import nn
 
     from demiglace.data import Batch
+    from demiglace.graph import ModelGraph
+
+
+_FACTS = {"recipe": "teacher", "original": "original"}
+_WORDS = {
+    "recipe": "the teacher",
+    "start": "the model as training finds it",
+    "original": "the model as it was before the editors",
+}
 
 
 class Taught(Config):
     """Options of a pass that learns from a teacher."""
 
-    teacher: Literal["recipe", "start"] = "recipe"
+    teacher: Literal["recipe", "start", "original"] = "recipe"
     """`recipe`: the one of the recipe's `[teacher]` table; `start`: a copy of the model as it is when this
-    training starts, before the participants that stand below this one change it (self-distillation)."""
+    training starts, before the participants that stand below this one change it; `original`: the model before
+    the editors that stand between this training and the last (both are self-distillation)."""
 
     def contract(self) -> Contract:
-        return Contract.of(needs=("teacher",) if self.teacher == "recipe" else ())
+        return Contract.of(needs=() if self.teacher == "start" else (_FACTS[self.teacher],))
 
     def teacher_words(self) -> str:
         """The teacher as a phrase."""
-        return "the teacher" if self.teacher == "recipe" else "the model as training finds it"
+        return _WORDS[self.teacher]
 
 
 def teacher_of(config: Taught, loop: Loop) -> nn.Module:
@@ -38,6 +48,8 @@ def teacher_of(config: Taught, loop: Loop) -> nn.Module:
 
     if config.teacher == "start":
         module = copy.deepcopy(loop.model.module)
+    elif config.teacher == "original":
+        module = copy.deepcopy(_original(loop).module)
     elif loop.context.teacher is None:
         raise UsageError(
             "there is no teacher to learn from",
@@ -46,6 +58,15 @@ def teacher_of(config: Taught, loop: Loop) -> nn.Module:
     else:
         module = loop.context.teacher().module
     return module.to(loop.context.device).eval().requires_grad_(False)
+
+
+def _original(loop: Loop) -> ModelGraph:
+    if loop.context.original is None:
+        raise UsageError(
+            "there is no original to learn from: nothing was taken from the model before this training",
+            hint='write teacher = "start"',
+        )
+    return loop.context.original
 
 
 def answer(teacher: nn.Module, batch: Batch) -> Any:

@@ -34,7 +34,9 @@ class FakeConfig(Config):
     dtype: Literal["float32", "float64", "uint8", "int64"] = "float32"
     """Type of the inputs; uint8 ones are images and reach the model as float32 in [0, 1]."""
     distribution: Literal["uniform", "normal"] = "uniform"
-    """Floats are uniform in [0, 1) or standard normal; integers are always uniform."""
+    """Floats are uniform in [0, 1) or normal around 0; integers are always uniform."""
+    std: Annotated[float, Field(gt=0.0)] = 1.0
+    """The standard deviation of normal inputs."""
     high: Annotated[int, Field(ge=1)] = 256
     """Integer inputs are below this: the size of a vocabulary, say. For uint8 at most 256."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -78,5 +80,6 @@ class FakeSource(DataSource[FakeConfig]):
         dtype: torch.dtype = getattr(torch, self.config.dtype)
         if not dtype.is_floating_point:
             return torch.randint(self.config.high, size, generator=rng, dtype=dtype)
-        draw = torch.rand if self.config.distribution == "uniform" else torch.randn
-        return draw(size, generator=rng, dtype=dtype)
+        if self.config.distribution == "uniform":
+            return torch.rand(size, generator=rng, dtype=dtype)
+        return self.config.std * torch.randn(size, generator=rng, dtype=dtype)

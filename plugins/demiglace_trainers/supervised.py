@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -78,6 +79,9 @@ class SupervisedConfig(Config):
     """What judges an epoch for `early_stopping` and `keep`."""
     validate_each_epoch: bool = False
     """Whether to report the validation figures of each epoch even if nothing depends on them."""
+    control: bool = False
+    """Whether to also train the model as it was before compression, for as long and with the same options but
+    without participants, and report both: what compression costs is then told from what training gains."""
     channels_last: bool = False
     """Whether to train in the memory format that convolutions are fastest in on many devices."""
 
@@ -89,6 +93,8 @@ class SupervisedConfig(Config):
             raise ValueError(
                 'with loss = "none" there is no validation loss to judge by; set metric = "accuracy"'
             )
+        if self.control and self.loss == NO_LOSS:
+            raise ValueError('control = true trains without participants, and with loss = "none" on nothing')
         return self
 
     @property
@@ -102,7 +108,7 @@ class SupervisedConfig(Config):
         needs += ["labels"] * (self.loss != NO_LOSS)
         needs += ["data.validation"] * (self.uses_validation or self.validate_each_epoch)
         needs += [OPTIMIZER_STATE] * (self.optimizer == CONTINUE)
-        return Contract.of(needs=tuple(needs), gives=(OPTIMIZER_STATE,))
+        return Contract.of(needs=tuple(needs), gives=(OPTIMIZER_STATE,), wants=("original",) * self.control)
 
     def words(self) -> str:
         length = f"{self.epochs} epochs" if self.epochs is not None else f"{self.steps} steps"
@@ -112,6 +118,7 @@ class SupervisedConfig(Config):
         parts += [f"warm-up over {moment_words(self.warmup)}"] if self.warmup else []
         parts += ["no loss of its own" if self.loss == NO_LOSS else f"loss {named(self.loss).words()}"]
         parts += [f"the weights of the epoch with the best validation {self.metric}"] * (self.keep == "best")
+        parts += ["and the uncompressed model as a control"] * self.control
         return ", ".join(parts)
 
 
@@ -138,9 +145,26 @@ class Supervised(Trainer[SupervisedConfig]):
     def train(
         self, model: ModelGraph, context: Context, participants: Sequence[Participant[Any]] = ()
     ) -> Mapping[str, object]:
-        from demiglace.training import fit, named_optimizer, refuse
+        from demiglace.training import refuse
 
         refuse(self.preflight(model))
+        control = self._uncompressed(model, context) if self.config.control else None
+        carried = dict(context.carry)
+        figures = self._fit(model, context, participants)
+        if control is None:
+            return figures
+        context.control = control
+        return figures | {"control": self._fit(control, replace(context, carry=carried), ())}
+
+    def _uncompressed(self, model: ModelGraph, context: Context) -> ModelGraph:
+        """The model before the editors that this training follows, or, without any, as it is now."""
+        return (context.original or model).copy()
+
+    def _fit(
+        self, model: ModelGraph, context: Context, participants: Sequence[Participant[Any]]
+    ) -> dict[str, object]:
+        from demiglace.training import fit, named_optimizer
+
         continues = self.config.optimizer == CONTINUE
         optimizer = recall(context) if continues else named(self.config.optimizer)
         make = named_optimizer(optimizer.name, optimizer.options)

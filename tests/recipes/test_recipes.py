@@ -13,8 +13,18 @@ from demiglace.recipe import load_recipe
 pytestmark = pytest.mark.slow
 
 SHIPPED = discover().recipes
-TESTED_APART = {"digits", "digits-random", "digits-quantile", "digits-structured", "mnist"}
-"""Recipes of which this file knows more than that they run."""
+TESTED_APART = {
+    *("digits", "digits-random", "digits-quantile", "digits-structured", "mnist"),
+    *(
+        "gradual-95",
+        "gradual-98",
+        "gradual-teacher",
+        "gradual-channels",
+        "teacher-student",
+        "distill-textbook",
+    ),
+}
+"""Recipes of which this file, or `test_recipes_training.py`, knows more than that they run."""
 OFFLINE = {"mnist": ["data.root=mnist", "data.download=false"]}
 """What a recipe that would download is told to run on local files."""
 

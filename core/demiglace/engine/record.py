@@ -38,6 +38,8 @@ class StepRecord:
     after: Footprint | None = None
     metrics_before: dict[str, Metric] = field(default_factory=dict)
     metrics: dict[str, Metric] = field(default_factory=dict)
+    #: The same of a control: the model that a trainer with `control = true` trained beside this one.
+    control: dict[str, Metric] = field(default_factory=dict)
     #: Figures that the pass itself reports.
     figures: dict[str, Any] = field(default_factory=dict)
     #: What the pass promised, and what was measured.
@@ -55,10 +57,11 @@ class StepRecord:
             "after": _footprint(self.after),
             "metrics_before": _metrics(self.metrics_before),
             "metrics": _metrics(self.metrics),
+            "control": _metrics(self.control),
         }
 
 
-_OWN_FORM = {"before", "after", "metrics_before", "metrics"}
+_OWN_FORM = {"before", "after", "metrics_before", "metrics", "control"}
 
 
 def _footprint(footprint: Footprint | None) -> dict[str, Any] | None:

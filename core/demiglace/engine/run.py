@@ -27,11 +27,10 @@ from demiglace.engine.prepare import (
     example_of,
     open_dataset,
     open_model,
-    plain_graph,
 )
 from demiglace.engine.record import RunRecord
 from demiglace.engine.result import Result
-from demiglace.engine.step import Workshop, evaluate, new_record, run_step
+from demiglace.engine.step import Workshop, evaluate, evaluate_control, new_record, run_step
 from demiglace.errors import ArtifactError, Interrupted, UsageError
 from demiglace.passes import Metric
 from demiglace.recipe import ORIGINAL
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
 
     from demiglace.engine.checked import SourceUse, Step
     from demiglace.graph import ModelGraph
+    from demiglace.passes.context import LossStep
 
 
 @dataclass
@@ -54,6 +54,7 @@ class Execution:
     data: Data | None = None
     example_inputs: object = None
     out: Path | None = None
+    step: LossStep | None = None
     _clock: Clock = field(default_factory=Clock, init=False)
 
     def run(self) -> Result:
@@ -97,6 +98,7 @@ class Execution:
         if not self.plan.checked.steps:
             raise UsageError("the recipe has no pass", hint="add a [[pass]] table")
         shop = self._workshop(folder)
+        shop.provenance = {"recipe": record.recipe, "environment": record.environment}
         record.data = _data_json(shop.data)
         record.original = shop.footprint
         if folder is not None:
@@ -122,7 +124,9 @@ class Execution:
         done = new_record(shop, step)
         record.steps.append(done)
         run_step(shop, step, done, number)
-        done.metrics = shop.metrics = evaluate(shop, self._evaluators_after(step), done.metrics)
+        evaluators = self._evaluators_after(step)
+        done.metrics = shop.metrics = evaluate(shop, evaluators, done.metrics)
+        done.control = evaluate_control(shop, evaluators)
         done.status = "done"
         if folder is not None:
             folder.step_finished(step.id, done)
@@ -170,6 +174,7 @@ class Execution:
             check_interrupt=self.check_interrupt,
             clock=self._clock,
             folder=folder,
+            step=self.step,
             sample=example_of(self.example_inputs, data, source, batch=1),
             teacher=None if checked.teacher is None else lambda: self._teacher,
         )
@@ -216,13 +221,15 @@ class Execution:
 
     def _save(self, shop: Workshop, folder: RunFolder, record: RunRecord) -> None:
         """The model as an artifact."""
+        from demiglace.graph.plain import portable
+
         save(
             shop.model,
             folder.model,
             origin=shop.model.origin or GraphOrigin(),
             transform=() if shop.data is None else shop.data.transform,
-            provenance={"recipe": record.recipe, "environment": record.environment},
-            graph=plain_graph(shop.model),
+            provenance=shop.provenance,
+            graph=portable(shop.model),
         )
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from itertools import takewhile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from demiglace.artifact import state_digest
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from demiglace.engine.checked import Step
     from demiglace.engine.folder import RunFolder
     from demiglace.graph import Example, ModelGraph
+    from demiglace.passes.context import LossStep
     from demiglace.plugins import Registry
 
 
@@ -42,9 +42,15 @@ class Workshop:
     check_interrupt: Callable[[], None]
     clock: Clock
     folder: RunFolder | None = None
+    #: The recipe and the environment, as an artifact keeps them.
+    provenance: Mapping[str, Any] = field(default_factory=dict)
     teacher: Callable[[], ModelGraph] | None = None
     #: The model before the first editor since the last training, while a later step needs it.
     original: ModelGraph | None = None
+    #: What the last trainer left beside the model, to be evaluated with it.
+    control: ModelGraph | None = None
+    #: The caller's own loss of a batch.
+    step: LossStep | None = None
     #: The model's digest and figures as the last step left them.
     digest: str = ""
     footprint: Footprint | None = None
@@ -60,9 +66,9 @@ class Workshop:
         self.footprint = measure(self.model, self.sample)
 
     def keep_original(self, steps: Iterable[Step]) -> None:
-        """Copy the model before it is edited, if a step before the next training needs it."""
-        coming = takewhile(lambda step: step.spec.kind is not Kind.TRAINER, steps)
-        if not any(ORIGINAL in step.contract().needs for step in coming):
+        """Copy the model before it is edited, if a step up to the next training needs it."""
+        contracts = [step.contract() for step in _until_trained(steps)]
+        if not any(ORIGINAL in contract.needs | contract.wants for contract in contracts):
             self.original = None
         elif self.original is None:
             self.original = self.model.copy()
@@ -79,8 +85,10 @@ class Workshop:
             seed=derive_seed(self.seed, step.id),
             device=self.device,
             data=self.data,
+            provenance=self.provenance,
             teacher=self.teacher,
             original=self.original,
+            step=self.step,
             carry=self.carry,
             left_alone={} if record is None else record.left_alone,
             figures={} if record is None else record.figures,
@@ -88,6 +96,14 @@ class Workshop:
             on_warning=warn,
             check_interrupt=self.check_interrupt,
         )
+
+
+def _until_trained(steps: Iterable[Step]) -> Iterator[Step]:
+    """The steps up to the next training, that one included."""
+    for step in steps:
+        yield step
+        if step.spec.kind is Kind.TRAINER:
+            return
 
 
 def run_step(shop: Workshop, step: Step, record: StepRecord, number: int) -> None:
@@ -160,6 +176,7 @@ def _train(shop: Workshop, step: Step, context: Context, record: StepRecord) -> 
     participants = [participant_of(shop.registry, one) for one in step.participants]
     trainer = shop.registry.implementation(step.spec)(step.config)
     record.figures = dict(trainer.train(shop.model, context, participants))
+    shop.original, shop.control = None, context.control
 
 
 def _evaluate(shop: Workshop, step: Step, context: Context, record: StepRecord) -> None:
@@ -230,6 +247,12 @@ def _figure(shop: Workshop, asked: Asked) -> float:
         raise PassFailed("nothing was measured", step="")
     measured = footprint.over(asked.over) if asked.over else footprint
     return float(getattr(measured, asked.figure) or 0)
+
+
+def evaluate_control(shop: Workshop, evaluators: Iterable[Step]) -> dict[str, Metric]:
+    """The metrics of what a trainer left beside the model; it is let go then."""
+    control, shop.control = shop.control, None
+    return {} if control is None else evaluate(replace(shop, model=control), evaluators, {})
 
 
 def evaluate(shop: Workshop, evaluators: Iterable[Step], metrics: Mapping[str, Metric]) -> dict[str, Metric]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor, nn
 
-    from demiglace.data import Data
+    from demiglace.data import Batch, Data
     from demiglace.graph import ModelGraph
 
 T = TypeVar("T")
+
+LossStep: TypeAlias = "Callable[[nn.Module, Batch], Tensor]"
+"""The scalar loss of a module on a batch: the function calls the module itself."""
 
 
 def _nothing(*_: object) -> None:
@@ -42,10 +46,17 @@ class Context:
     device: torch.device
     data: Data | None = None
     teacher: Callable[[], ModelGraph] | None = None
-    #: The model before the first editor since the last training, for a step whose contract needs it.
+    #: The model before the first editor since the last training, for a step whose contract needs it; for a
+    #: trainer that wants it and follows no editor, the model as training finds it.
     original: ModelGraph | None = None
+    #: A caller's own loss of a batch, in place of a trainer's.
+    step: LossStep | None = None
+    #: Another model that a trainer leaves beside the one it trained; the engine evaluates both.
+    control: ModelGraph | None = None
     #: The run directory's folder for this step; only exporters and trainers write into it.
     folder: Path | None = None
+    #: The run's recipe and environment, plain JSON, for files that leave the run directory.
+    provenance: Mapping[str, Any] = field(default_factory=dict)
     #: `(done, total or None, text)`.
     on_progress: Callable[[int, int | None, str], None] = _nothing
     on_warning: Callable[[str], None] = _nothing

@@ -34,13 +34,29 @@ class Contract:
     needs: frozenset[str] = frozenset()
     gives: frozenset[str] = frozenset()
     destroys: frozenset[str] = frozenset()
+    #: Facts that the pass uses where they hold, and can do without.
+    wants: frozenset[str] = frozenset()
 
     @classmethod
     def of(
-        cls, *, needs: tuple[str, ...] = (), gives: tuple[str, ...] = (), destroys: tuple[str, ...] = ()
+        cls,
+        *,
+        needs: tuple[str, ...] = (),
+        gives: tuple[str, ...] = (),
+        destroys: tuple[str, ...] = (),
+        wants: tuple[str, ...] = (),
     ) -> Contract:
         """A contract from tuples."""
-        return cls(frozenset(needs), frozenset(gives), frozenset(destroys))
+        return cls(frozenset(needs), frozenset(gives), frozenset(destroys), frozenset(wants))
+
+    def __or__(self, other: Contract) -> Contract:
+        """What two passes at work together need, give, destroy and want."""
+        return Contract(
+            self.needs | other.needs,
+            self.gives | other.gives,
+            self.destroys | other.destroys,
+            self.wants | other.wants,
+        )
 
     def after(self, facts: frozenset[str]) -> frozenset[str]:
         """The facts that hold once the pass has run."""

@@ -48,6 +48,10 @@ def _table(result: Result) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for step in result.steps:
         table.add_row(step.id, *_cells(step, metrics))
+        if step.control:
+            table.add_row(
+                "  control", *(shown(step.control[name]) for name in metrics if name in step.control)
+            )
     return table
 
 

@@ -23,6 +23,7 @@ from demiglace.training.objective import Objective
 from demiglace.training.overriding import overriding
 from demiglace.training.pacing import warm_up
 from demiglace.training.reslice import reslice
+from demiglace.training.task import task_of
 from demiglace.training.validation import validate
 from demiglace.training.watch import Snapshot, Watch
 
@@ -83,6 +84,7 @@ class TrainingLoop:
         self._settings, self._participants, self._cleanup, self._data = settings, participants, cleanup, data
         self._before = [one.before_step for one in overriding(participants, "before_step")]
         self._after = [one.after_step for one in overriding(participants, "after_step")]
+        self._task = task_of(settings.loss, context.step)
         self._watch = Watch(settings.metric, settings.stopping)
         self._prepared: list[Participant[Any]] = []
         self._captures: list[Capture] = []
@@ -137,7 +139,7 @@ class TrainingLoop:
         for participant in self._participants:
             participant.prepare(self)
             self._prepared.append(participant)
-        self._objective = Objective(settings, self._participants, self.context.device)
+        self._objective = Objective(self._task, self._participants, self.context.device, settings.autocast)
         self._trained = self._parameters()
         self.optimizer = optimizer = settings.optimizer(self._trained)
         if settings.warmup is not None:
@@ -238,7 +240,7 @@ class TrainingLoop:
         by_plateau = self._pacer is not None and self._pacer.needs_validation
         if not (settings.validate or settings.needs_validation or by_plateau):
             return {}
-        figures = validate(self.model, self.context, settings.loss)
+        figures = validate(self.model, self.context, self._task)
         for name, value in figures.items():
             if not math.isfinite(value):
                 self._diverge(f"the validation {name} is {value}")

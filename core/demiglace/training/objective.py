@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from demiglace.data import Batch
-    from demiglace.training.settings import Settings
+    from demiglace.training.task import Task
 
 TASK = "task"
 """The name of the trainer's own term."""
@@ -27,12 +27,16 @@ class Objective:
     """Computes `sum of terms`, the trainer's own multiplied by every participant's `task_weight`."""
 
     def __init__(
-        self, settings: Settings, participants: Sequence[Participant[Any]], device: torch.device
+        self,
+        task: Task | None,
+        participants: Sequence[Participant[Any]],
+        device: torch.device,
+        autocast: torch.dtype | None = None,
     ) -> None:
         self._task_weight = math.prod(one.task_weight for one in participants)
-        self._task = settings.loss if self._task_weight else None
+        self._task = task if self._task_weight else None
         self._losses = [(label(one), one.loss) for one in overriding(participants, "loss")]
-        self._autocast, self._device = settings.autocast, device
+        self._autocast, self._device = autocast, device
         if self._task is None and not self._losses:
             raise UsageError(
                 "nothing is to be minimised: the trainer has no loss and no participant adds one",
@@ -42,14 +46,16 @@ class Objective:
     def __call__(self, module: nn.Module, batch: Batch) -> tuple[Tensor, Mapping[str, Tensor]]:
         """The total loss of a batch, and its terms by name."""
         with self._precision():
-            outputs = batch.run(module)
+            outputs, task = self._forward(module, batch)
             terms: dict[str, Tensor] = {}
-            if self._task is not None:
-                task = self._task(outputs, batch)
+            if task is not None:
                 terms[TASK] = task if self._task_weight == 1.0 else task * self._task_weight
             for name, loss in self._losses:
                 terms |= {f"{name}.{term}": value for term, value in loss(batch, outputs).items()}
         return self._total(terms), terms
+
+    def _forward(self, module: nn.Module, batch: Batch) -> tuple[Any, Tensor | None]:
+        return (batch.run(module), None) if self._task is None else self._task(module, batch)
 
     def _total(self, terms: Mapping[str, Tensor]) -> Tensor:
         if not terms:

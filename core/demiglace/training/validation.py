@@ -14,10 +14,10 @@ from demiglace.training.outputs import prediction
 if TYPE_CHECKING:
     from demiglace.graph import ModelGraph
     from demiglace.passes import Context
-    from demiglace.training.settings import TaskLoss
+    from demiglace.training.task import Task
 
 
-def validate(model: ModelGraph, context: Context, loss: TaskLoss | None) -> Mapping[str, float]:
+def validate(model: ModelGraph, context: Context, task: Task | None) -> Mapping[str, float]:
     """Mean loss, and for class labels accuracy, over the validation split; leaves no trace.
 
     Raises:
@@ -31,17 +31,19 @@ def validate(model: ModelGraph, context: Context, loss: TaskLoss | None) -> Mapp
         for raw in context.data.evaluate("validation"):
             context.check_interrupt()
             batch = raw.to(context.device)
-            outputs = batch.run(model.module)
+            outputs, loss = (batch.run(model.module), None) if task is None else task(model.module, batch)
             examples += len(batch)
             if loss is not None:
-                total += float(loss(outputs, batch)) * len(batch)
+                total += float(loss) * len(batch)
+            if outputs is None:  # a caller's step that never called the module as a whole
+                continue
             scores = prediction(outputs)
             if batch.labels is not None and is_classes(scores, batch.labels):
                 correct += int((scores.argmax(1) == batch.labels).sum())
                 classified += batch.labels.numel()
     if examples == 0:
         raise UsageError("the validation split is empty", hint='give it examples, or keep = "last"')
-    figures = {} if loss is None else {"loss": total / examples}
+    figures = {} if task is None else {"loss": total / examples}
     return figures | ({"accuracy": correct / classified} if classified else {})
 
 

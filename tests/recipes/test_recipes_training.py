@@ -1,0 +1,71 @@
+"""The shipped recipes in which passes take part in training, run on real digits."""
+
+import pytest
+import torch
+
+import demiglace
+
+pytestmark = pytest.mark.slow
+
+
+def run(name, *overrides):
+    return demiglace.run(f"recipe:{name}", overrides=overrides)
+
+
+def weights(model):
+    return [one for one in model.parameters() if one.dim() > 1]
+
+
+def test_95_percent_go_step_by_step_and_the_accuracy_stays():
+    result = run("gradual-95")
+    assert result.passed
+    found, total = sum(int((one == 0).sum()) for one in weights(result.model)), 300 * 784 + 300 * 100 + 1000
+    assert found == round(0.95 * total)
+    assert result.metrics["accuracy"] >= 0.925
+
+
+def test_98_percent_are_reported_beside_a_control_that_was_not_pruned():
+    result = run("gradual-98", "dense.epochs=8", "gradual.epochs=12", "gate.accuracy.max_drop=0.04")
+    assert result.passed
+    step = result.steps[1]
+    assert step.after.over(step.after.pruned).sparsity == pytest.approx(0.98, abs=1e-4)
+    assert step.figures["control"]["epochs"] == step.figures["epochs"] == 12
+    assert step.control["accuracy"].value > step.metrics["accuracy"].value
+    assert step.control["accuracy"].value >= 0.92, "the control trains on densely"
+
+
+def test_a_quarter_size_student_learns_from_a_teacher_that_its_recipe_trains():
+    result = run("teacher-student", "distill.epochs=10")
+    counted = sum(one.numel() for one in result.model.parameters())
+    assert counted <= 431_080 / 4
+    step = result.steps[0]
+    assert step.metrics["accuracy"].value >= 0.90
+    assert set(step.control) == set(step.metrics), "the same student on labels alone"
+    assert "loss.soft.kl" in step.figures["history"][0]
+    assert "loss.soft.kl" not in step.figures["control"]["history"][0]
+
+
+def test_the_textbook_distillation_makes_the_divergence_fall_ten_times():
+    history = run("distill-textbook").steps[0].figures["history"]
+    assert history[-1]["step"] == 100
+    assert history[-1]["loss"] < history[0]["loss"] / 10
+
+
+def test_pruner_and_teacher_take_part_in_one_training():
+    result = run("gradual-teacher", "dense.epochs=8", "gradual.epochs=12", "gate.accuracy.max_drop=0.04")
+    assert result.passed
+    step = result.steps[1]
+    assert step.after.over(step.after.pruned).sparsity == pytest.approx(0.98, abs=1e-4)
+    assert {"loss.task", "loss.soft.kl"} <= set(step.figures["history"][0])
+
+
+def test_channels_really_go_while_the_network_trains(tmp_path):
+    result = demiglace.run("recipe:gradual-channels", out=tmp_path / "run")
+    assert result.passed
+    shapes = {name: tuple(one.shape) for name, one in result.model.named_parameters() if one.dim() > 1}
+    assert shapes["conv1.weight"][0] == 10
+    assert shapes["conv2.weight"][:2] == (25, 10)
+    assert shapes["fc1.weight"] == (250, 25 * 16)
+    assert shapes["fc2.weight"] == (10, 250)
+    inputs = torch.rand(3, 1, 28, 28)
+    assert torch.equal(demiglace.load(tmp_path / "run")(inputs), result.model(inputs))
