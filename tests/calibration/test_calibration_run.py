@@ -217,3 +217,12 @@ def test_layers_that_read_one_tensor_are_one_group_in_execution_order():
         ModelGraph(Attention()), Batch((torch.zeros(3, 4),)), ["out", "v", "k", "q", "unused"]
     )
     assert groups == [["q", "k", "v"], ["out"]]
+
+
+def test_a_histogram_of_many_values_weighs_for_all_and_lets_every_channel_have_a_turn():
+    values = torch.arange(64.0).repeat(20_000, 1)
+    histogram = Histogram(bins=64)
+    calibrate(ModelGraph(nn.Identity()), [Batch((values,))], {".": histogram}, _context())
+    assert histogram.counts.sum() == pytest.approx(values.numel())
+    seen = histogram.counts[64:]
+    assert float(seen[seen > 0].min()) > 0.9 * 20_000

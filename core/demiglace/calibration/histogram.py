@@ -9,9 +9,13 @@ from torch import Tensor
 
 from demiglace.calibration.collector import Side, TensorCollector
 
+_COUNTED = 1 << 18  # values of one call that are counted at most, evenly spread
+
 
 class Histogram(TensorCollector):
-    """A histogram of all values of a layer's input or output, symmetric about 0, with their exact range.
+    """A histogram of the values of a layer's input or output, symmetric about 0, with their exact range.
+
+    Of a call with more than 262,144 values as many are counted, evenly spread, and weigh for all of them.
 
     Bins are equally wide. When a value lies outside, the width doubles until it fits and neighbouring
     bins are merged, so that no earlier value is counted in a wrong bin.
@@ -36,8 +40,11 @@ class Histogram(TensorCollector):
         if self.width == 0:
             self.counts[self.bins] += values.numel()
             return
-        place = (values.flatten().float() / self.width).floor_().clamp_(-self.bins, self.bins - 1)
-        self.counts += torch.bincount(place.long() + self.bins, minlength=2 * self.bins).cpu()
+        flat = values.flatten()
+        counted = flat[:: _step(flat.numel(), values.shape[1])]
+        place = (counted.float() / self.width).floor_().clamp_(-self.bins, self.bins - 1)
+        counts = torch.bincount(place.long() + self.bins, minlength=2 * self.bins).cpu()
+        self.counts += counts * (flat.numel() / counted.numel())
 
     @property
     def centres(self) -> Tensor:
@@ -53,3 +60,11 @@ class Histogram(TensorCollector):
             merged = self.counts.view(-1, 2).sum(1)
             self.counts = torch.nn.functional.pad(merged, (self.bins // 2, self.bins // 2))
             self.width *= 2
+
+
+def _step(count: int, channels: int) -> int:
+    """From one counted value to the next: no common factor with the channels, so that all have a turn."""
+    step = max(1, math.ceil(count / _COUNTED))
+    while step > 1 and math.gcd(step, channels) > 1:
+        step += 1
+    return step

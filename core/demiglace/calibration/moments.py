@@ -18,10 +18,10 @@ class Moments(TensorCollector):
         self.rows = 0
 
     def take(self, values: Tensor) -> None:
-        wide = values.double()
-        self._sum = self._sum.to(wide.device) + wide.sum(0)
-        self._squares = self._squares.to(wide.device) + wide.square().sum(0)
-        self.rows += wide.shape[0]
+        self._sum = self._sum.to(values.device) + values.sum(0, dtype=torch.float64)
+        squares = values.float().square().sum(0, dtype=torch.float64)
+        self._squares = self._squares.to(values.device) + squares
+        self.rows += values.shape[0]
 
     @property
     def mean(self) -> Tensor:
