@@ -68,10 +68,26 @@ def fits(layer: Layer, scheme: Scheme, context: Context) -> bool:
     return True
 
 
-def report_weights(context: Context, layers: Sequence[Layer], rounded: Mapping[int, QTensor]) -> None:
-    """Put the figures of every rounded weight, by its identity, into the step's record, worst first."""
+def report_weights(
+    context: Context,
+    layers: Sequence[Layer],
+    rounded: Mapping[int, QTensor],
+    folded: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Put the figures of every rounded weight into the step's record, worst first.
+
+    Args:
+        context: the step's surroundings.
+        layers: whose weights were rounded.
+        rounded: by the identity of the weight.
+        folded: by layer, what was rounded where that is not the weight itself.
+    """
+    meant = folded or {}
     figures = [
-        {"weight": layer.qualified(own), **weight_figures(weight, rounded[id(weight)])}
+        {
+            "weight": layer.qualified(own),
+            **weight_figures(meant.get(layer.name, weight), rounded[id(weight)]),
+        }
         for layer in layers
         for own, weight in layer.weights.items()
     ]

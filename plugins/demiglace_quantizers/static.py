@@ -54,7 +54,8 @@ class Static(Editor[StaticConfig]):
 
         layers = chosen(model, self.config, context)
         quantizer = StaticQuantizer(model, layers, self.config, context)
-        report_weights(context, layers, quantizer.weights)
+        folded = {name: one.weight for name, one in quantizer.folded.items()}
+        report_weights(context, layers, quantizer.weights, folded)
         context.figures["integer_layers"] = quantizer.integer
         context.figures["folded"] = list(quantizer.folded)
         return within(model, quantizer.groups(), self.config.max_drop, context)

@@ -72,6 +72,7 @@ def test_a_static_model_computes_on_integers_close_to_the_original_and_opens_the
     figures = result.record.steps[0].figures
     assert figures["integer_layers"] == ["c1", "c2", "c3", "head"]
     assert set(figures["folded"]) == {"c1", "c2"}
+    assert all(row["sqnr"] > 30 for row in figures["quantized"])
     assert isinstance(module.b1, nn.Identity)
     assert isinstance(module.b3, nn.BatchNorm2d)
 

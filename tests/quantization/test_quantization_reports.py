@@ -1,0 +1,23 @@
+"""What quantizers leave in run.json is plain JSON."""
+
+import json
+
+import torch
+from torch import nn
+
+import demiglace
+
+
+def test_the_record_of_a_quantizer_is_json_with_every_layer_and_its_error(tmp_path):
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4)
+    ).eval()
+    values = torch.randn(16, 3, 8, 8)
+    recipe = {"name": "q", "pass": [{"use": "quantize.static", "max_drop": 1.0}]}
+    demiglace.run(recipe, model=module, data=[values], example_inputs=values, out=tmp_path / "run")
+    step = json.loads((tmp_path / "run" / "run.json").read_text())["steps"][0]
+    assert {row["weight"] for row in step["figures"]["quantized"]} == {"0.weight", "4.weight"}
+    assert step["figures"]["folded"] == ["0"]
+    assert all(row["sqnr"] > 30 for row in step["figures"]["quantized"])
+    assert "8-bit weights" in step["words"]
