@@ -10,12 +10,13 @@ from pydantic import Field
 from demiglace.errors import GraphError, UsageError
 from demiglace.passes import Asked, Context, Contract, Editor, Share, Targeted
 from demiglace.recipe.selectors import selected
-from demiglace_pruners.importance import Name, criterion
+from demiglace_pruners.importance import GATHERED, Name, criterion, needs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from demiglace.graph import Cut, Group, ModelGraph, SetAttr
+    from demiglace_pruners.importance.statistics import Statistics
 
 _HALVINGS = 12
 """Steps of bisection to a share of parameters or MACs: to 1/4096 of the units."""
@@ -33,15 +34,21 @@ class StructuralConfig(Targeted):
     """Which units compete: those of one group, so that each loses the same share; those of all groups;
     those of groups of one shape. Scores of several groups compete relative to their group's mean."""
     importance: Name = "l2"
-    """By what units are ranked: `l1` or `l2` norm of the weights that produce a unit, the scale of its
-    `batchnorm`, or `random`."""
+    """By what units are ranked. From weights alone: `l1` or `l2` norm of the weights that produce a unit, the
+    scale of its `batchnorm`, or `random`. From calibration data, at the layers that read a unit:
+    `activation_mean`, `activation_variance`, `apoz` (how often it is not zero behind a ReLU), `wanda` (the
+    weights that read it times its norm), and, with labels, `taylor` (the loss's change to first order)."""
     min_kept: Annotated[int, Field(ge=1)] = 1
     """Units that every group keeps at least."""
     round_to: Annotated[int, Field(ge=1)] = 1
     """The units that a group keeps are rounded up to a multiple of this."""
+    samples: Annotated[int, Field(ge=1)] = 1024
+    """Calibration examples to look at, where `importance` needs any."""
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    """Examples in a calibration batch."""
 
     def contract(self) -> Contract:
-        return Contract.of(needs=("weights.float",), gives=("channels.removed",))
+        return Contract.of(needs=("weights.float", *needs(self.importance)), gives=("channels.removed",))
 
     def _phrase(self, units: str) -> str:
         share = f"{100 * self.amount:.6g} %"
@@ -51,6 +58,8 @@ class StructuralConfig(Targeted):
             "isomorphic": "of all groups of one shape together",
         }[self.scope]
         order = "at random" if self.importance == "random" else f"those of the smallest {self.importance}"
+        if self.importance in GATHERED:
+            order += f" on {self.samples} examples"
         if self.of == "units":
             return f"remove {share} of the {units} {where}, {order}"
         what = "parameters" if self.of == "parameters" else "multiply-accumulates"
@@ -118,9 +127,7 @@ class StructuralEditor(Editor[StructuralConfig]):
     def _scores(
         self, model: ModelGraph, groups: Sequence[Group], context: Context
     ) -> list[tuple[Group, Tensor]]:
-        from demiglace_pruners.importance.statistics import Statistics
-
-        score, statistics = criterion(self.config.importance), Statistics.of(model, context.rng())
+        score, statistics = criterion(self.config.importance), self._statistics(model, groups, context)
         scored = []
         for group in groups:
             found = score(group, statistics)
@@ -130,12 +137,23 @@ class StructuralEditor(Editor[StructuralConfig]):
                 )
             elif not bool(found.isfinite().all()):
                 raise GraphError(
-                    f"the scores of {group.name!r} are not finite: its weights hold NaN or infinity",
+                    f"the scores of {group.name!r} are not finite: weights or data hold NaN or infinity",
                     hint="look at the training before this pass, or name the layer under `ignore`",
                 )
             else:
                 scored.append((group, found))
         return scored
+
+    def _statistics(self, model: ModelGraph, groups: Sequence[Group], context: Context) -> Statistics:
+        from demiglace_pruners.importance.statistics import Statistics
+
+        if self.config.importance not in GATHERED:
+            return Statistics.of(model, context.rng())
+        from demiglace.calibration import calibration_batches
+        from demiglace_pruners.importance.gathering import gathered
+
+        batches = calibration_batches(context, self.config.samples, self.config.batch_size)
+        return gathered(self.config.importance, model, groups, batches, context)
 
     def _removed(
         self, model: ModelGraph, scored: Sequence[tuple[Group, Tensor]], amount: float

@@ -80,6 +80,11 @@ class TestChannels(EditorConformance):
     config = channels.ChannelsConfig(amount=0.5)
 
 
+class TestChannelsByData(EditorConformance):
+    spec = channels.SPEC
+    config = channels.ChannelsConfig(amount=0.5, importance="wanda", scope="global")
+
+
 class TestNeurons(EditorConformance):
     spec = neurons.SPEC
     config = neurons.NeuronsConfig(amount=0.5)
