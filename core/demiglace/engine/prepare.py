@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from demiglace.artifact import CallerOrigin, SourceOrigin
 from demiglace.data import Batch, Data, as_batch, open_data
 from demiglace.engine.environment import derive_seed
-from demiglace.errors import GraphError, UsageError
+from demiglace.errors import UsageError
 from demiglace.graph import Example, ModelGraph, adopt_masks
 from demiglace.measure import first_nonfinite
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from demiglace.engine.checked import SourceUse
-    from demiglace.graph.plain import PlainGraph
     from demiglace.passes import ModelSource
     from demiglace.plugins import Registry
     from demiglace.recipe import Recipe
@@ -74,21 +73,6 @@ def adopt(module: nn.Module) -> ModelGraph:
     """A caller's own module, worked on in place; masks of `torch.nn.utils.prune` are taken over."""
     masks = adopt_masks(module)
     return ModelGraph(module, masks=masks, origin=CallerOrigin.of(module))
-
-
-def plain_graph(model: ModelGraph) -> PlainGraph | None:
-    """A caller's model as a plain-data graph, so that its artifact opens without the caller's class.
-
-    `None` for a model whose source builds it again, and for one that cannot be traced.
-    """
-    from demiglace.graph.plain import lower
-
-    if not isinstance(model.origin, CallerOrigin) or model.example is None:
-        return None
-    try:
-        return lower(model)
-    except GraphError:
-        return None
 
 
 def open_dataset(use: SourceUse | None, registry: Registry, recipe: Recipe) -> Data | None:

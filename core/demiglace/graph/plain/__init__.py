@@ -4,7 +4,7 @@ Importing it imports torch.
 """
 
 from demiglace.graph.plain.codec import from_json, to_json
-from demiglace.graph.plain.lowering import lower
+from demiglace.graph.plain.lowering import lower, portable
 from demiglace.graph.plain.module import Layer, PlainGraph
 from demiglace.graph.plain.nodes import GraphData, Here, Input, Node, NodeRef, TensorRef
 from demiglace.graph.plain.tree import Tree
@@ -21,5 +21,6 @@ __all__ = [
     "Tree",
     "from_json",
     "lower",
+    "portable",
     "to_json",
 ]

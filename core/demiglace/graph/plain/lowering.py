@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from demiglace.errors import GraphError
 from demiglace.graph.model_graph import types_of
 from demiglace.graph.names import named_tensors
+from demiglace.graph.origins import CallerOrigin
 from demiglace.graph.plain.module import PlainGraph
 from demiglace.graph.plain.nodes import GraphData, TensorRef, references
 from demiglace.graph.plain.reading import Reader
@@ -44,6 +46,19 @@ def lower(model: ModelGraph) -> PlainGraph:
     )
     flags = {name: each.training for name, each in model.module.named_modules(remove_duplicate=False)}
     return PlainGraph(data, tensors, flags)
+
+
+def portable(model: ModelGraph) -> PlainGraph | None:
+    """A caller's model as a plain-data graph, so that it opens without the caller's class.
+
+    `None` for a model whose source builds it again, and for one that cannot be traced.
+    """
+    if not isinstance(model.origin, CallerOrigin) or model.example is None:
+        return None
+    try:
+        return lower(model)
+    except GraphError:
+        return None
 
 
 def _tensors(module: nn.Module, program: ExportedProgram) -> dict[str, Tensor]:
