@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from demiglace.api import check as check
     from demiglace.api import load as load
+    from demiglace.api import participants as participants
     from demiglace.api import plan as plan
     from demiglace.api import run as run
     from demiglace.engine.result import Result as Result
@@ -32,6 +33,7 @@ _HOMES = {
     "check": "demiglace.api",
     "hookimpl": "demiglace.plugins.hooks",
     "load": "demiglace.api",
+    "participants": "demiglace.api",
     "plan": "demiglace.api",
     "run": "demiglace.api",
 }
@@ -44,6 +46,7 @@ __all__ = [  # noqa: F822 - resolved by `__getattr__`
     "check",
     "hookimpl",
     "load",
+    "participants",
     "plan",
     "run",
 ]

@@ -1,4 +1,4 @@
-"""What a program calls: `run`, `plan`, `check` and `load`."""
+"""What a program calls: `run`, `plan`, `check`, `participants` and `load`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from demiglace.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from torch.optim import Optimizer
 
     from demiglace.data import Batch, Data
     from demiglace.engine.plan import Plan
     from demiglace.engine.result import Result
+    from demiglace.training.session import Session
 
 RecipeLike = str | Path | Mapping[str, Any] | Recipe
 """A path to a TOML file, `recipe:NAME` for a shipped one, a dict of the same form, or a `Recipe`."""
@@ -121,6 +123,55 @@ def run(
             check_interrupt=check_interrupt or _never,
         )
         return execution.run()
+
+
+def participants(
+    recipe: RecipeLike,
+    model: nn.Module,
+    optimizer: Optimizer,
+    *,
+    steps_per_epoch: int | None = None,
+    data: Data | Mapping[str, Iterable[object]] | Iterable[object] | None = None,
+    example_inputs: object = None,
+    overrides: Sequence[str] | None = None,
+    registry: Registry | None = None,
+) -> Session:
+    """What a recipe has under `[[pass.with]]`, at work in a training loop of one's own.
+
+    Args:
+        recipe: with one train pass, whose `epochs` or `steps` say how long the loop is.
+        model: what the loop trains; changed in place.
+        optimizer: what steps it; made before, from the model's parameters.
+        steps_per_epoch: optimizer steps of one epoch; by default counted from the data.
+        data: as for `run`, for participants that need it.
+        example_inputs: as for `run`, for participants that trace the model.
+        overrides: `key.path=value` settings, as with `--set`.
+        registry: the plugins to use; by default all that are installed.
+
+    Raises:
+        DemiglaceError: of the class that tells what is wrong.
+
+    Example:
+        >>> with demiglace.participants("recipe.toml", net, optimizer, steps_per_epoch=60) as session:
+        ...     for inputs, labels in loader:
+        ...         optimizer.zero_grad()
+        ...         outputs = net(inputs)
+        ...         session.loss((inputs, labels), outputs, own=F.cross_entropy(outputs, labels)).backward()
+        ...         optimizer.step()
+    """
+    from demiglace.data import Data
+    from demiglace.engine.own_loop import session
+
+    registry = discover() if registry is None else registry
+    return session(
+        _loaded(recipe, overrides, registry),
+        registry,
+        model,
+        optimizer,
+        steps_per_epoch=steps_per_epoch,
+        data=None if data is None else Data.of(data),
+        example_inputs=example_inputs,
+    )
 
 
 def load(path: str | Path, model: nn.Module | Callable[[], nn.Module] | None = None) -> nn.Module:

@@ -176,7 +176,7 @@ class Execution:
             folder=folder,
             step=self.step,
             sample=example_of(self.example_inputs, data, source, batch=1),
-            teacher=None if checked.teacher is None else lambda: self._teacher,
+            teacher=None if checked.teacher is None else lambda: self.teacher,
         )
         shop.survey()
         return shop
@@ -196,7 +196,8 @@ class Execution:
             return open_model(source, use, checked.recipe, role)
 
     @cached_property
-    def _teacher(self) -> ModelGraph:
+    def teacher(self) -> ModelGraph:
+        """The recipe's teacher, opened or trained when first asked for."""
         teacher = self._model(self.plan.checked.teacher, "teacher")
         teacher.to(device_of(self.plan.checked.recipe), None)
         teacher.module.eval().requires_grad_(False)

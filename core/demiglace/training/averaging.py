@@ -39,8 +39,9 @@ class Average:
         get_ema_multi_avg_fn(decay)(self._means, self._live, self._steps)
 
     def follow(self, cut: Cut) -> None:
-        """Cut the average of a parameter as the parameter was cut."""
-        parameter = self.model.module.get_parameter(cut.tensor)
+        """Cut the average of a parameter as the parameter was cut; buffers have none."""
+        parameters = dict(self.model.module.named_parameters(remove_duplicate=False))
+        parameter = parameters.get(cut.tensor)
         for index, live in enumerate(self._live):
             if live is parameter:
                 kept = torch.tensor(cut.kept, device=live.device)

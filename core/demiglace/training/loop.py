@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from demiglace.errors import Diverged, GraphError, UsageError
-from demiglace.graph import Cut, apply_verified
+from demiglace.errors import Diverged, UsageError
+from demiglace.graph import Cut
 from demiglace.measure import first_nonfinite
 from demiglace.training.averaging import Average
-from demiglace.training.capture import Capture
+from demiglace.training.changing import Changing
 from demiglace.training.extent import extent
 from demiglace.training.history import History
 from demiglace.training.masks import hold_masks, mask_gradients, zero_masked
 from demiglace.training.modes import forked_rng, kept_modes
-from demiglace.training.objective import Objective
+from demiglace.training.objective import Objective, culprit
 from demiglace.training.overriding import overriding
 from demiglace.training.pacing import warm_up
-from demiglace.training.reslice import reslice
 from demiglace.training.task import task_of
 from demiglace.training.validation import validate
 from demiglace.training.watch import Snapshot, Watch
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-    from torch.optim import Optimizer
+    from torch import nn
 
     from demiglace.data import Batch, Data
-    from demiglace.graph import Edit, ModelGraph
+    from demiglace.graph import ModelGraph
     from demiglace.passes import Context, Participant
     from demiglace.training.pacing import Pacer
     from demiglace.training.settings import Settings
@@ -64,10 +62,8 @@ def fit(
     return loop
 
 
-class TrainingLoop:
+class TrainingLoop(Changing):
     """One training from its first step to its last; what participants see as `Loop`."""
-
-    optimizer: Optimizer
 
     def __init__(
         self,
@@ -78,49 +74,16 @@ class TrainingLoop:
         cleanup: ExitStack,
         data: Data,
     ) -> None:
-        self.model, self.context = model, context
-        self.at = extent(data, settings)
+        super().__init__(model, context, extent(data, settings), cleanup)
         self.history = History()
-        self._settings, self._participants, self._cleanup, self._data = settings, participants, cleanup, data
+        self._settings, self._participants, self._data = settings, participants, data
         self._before = [one.before_step for one in overriding(participants, "before_step")]
         self._after = [one.after_step for one in overriding(participants, "after_step")]
         self._task = task_of(settings.loss, context.step)
         self._watch = Watch(settings.metric, settings.stopping)
-        self._prepared: list[Participant[Any]] = []
-        self._captures: list[Capture] = []
-        self._extra: list[nn.Parameter] = []
         self._average: Average | None = None
         self._pacer: Pacer | None = None
-        self._started = False
         self._batch = 0
-
-    # What participants may ask for.
-
-    def apply(self, edits: Iterable[Edit]) -> None:
-        made = list(edits)
-        self._change(made)
-        if self._started:
-            self._follow([edit for edit in made if isinstance(edit, Cut)])
-        for participant in self._prepared:
-            participant.on_edit(made)
-
-    def capture(self, layer: str, of: nn.Module | None = None) -> Callable[[], Tensor]:
-        captured = Capture(self.model.module if of is None else of, layer)
-        self._cleanup.callback(captured.remove)
-        self._captures.append(captured)
-        return captured
-
-    def train_also(self, parameters: Iterable[nn.Parameter]) -> None:
-        self._extra += parameters
-
-    def cut_also(self, parameter: nn.Parameter, dim: int, kept: Sequence[int]) -> None:
-        index = torch.tensor(kept, device=parameter.device)
-        parameter.grad = None
-        parameter.data = parameter.data.index_select(dim, index).contiguous()
-        if self._started:
-            reslice(self.optimizer.state[parameter], dim, kept)
-
-    # The course of the training.
 
     def run(self) -> None:
         """Train from the first step to the last."""
@@ -136,9 +99,7 @@ class TrainingLoop:
         if settings.channels_last:
             module.to(memory_format=torch.channels_last)
             self._cleanup.callback(module.to, memory_format=torch.contiguous_format)
-        for participant in self._participants:
-            participant.prepare(self)
-            self._prepared.append(participant)
+        self._prepare_all(self._participants)
         self._objective = Objective(self._task, self._participants, self.context.device, settings.autocast)
         self._trained = self._parameters()
         self.optimizer = optimizer = settings.optimizer(self._trained)
@@ -207,12 +168,10 @@ class TrainingLoop:
         total, terms = self._objective(self.model.module, batch)
         value = total.item()
         if not math.isfinite(value):
-            self._diverge(_culprit(terms))
+            self._diverge(culprit(terms))
         (total if share == 1.0 else total * share).backward()
         self.history.add(value, terms)
-        # Outputs that stay would keep the graph, which must not see a cut, and its memory.
-        for captured in self._captures:
-            captured.clear()
+        self._forget_captures()
         context.on_progress(at.step, at.steps, f"epoch {at.epoch + 1}, loss {value:.4g}")
 
     def _clip(self) -> None:
@@ -271,33 +230,14 @@ class TrainingLoop:
         elif self._average is not None:
             self._average.write()
         zero_masked(self.model)
-        for participant in self._participants:
-            edits = list(participant.finish())
-            if edits:
-                self.apply(edits)
+        self._conclude(self._participants)
         self.context.on_progress(self.at.steps, self.at.steps, "trained")
 
-    def _change(self, edits: Sequence[Edit]) -> None:
-        """Apply edits, cuts verified; the module must stay the one that the optimizer trains."""
-        module = self.model.module
-        transaction, _ = apply_verified(self.model, edits)
-        if self.model.module is not module:
-            transaction.rollback()
-            raise GraphError(
-                "this cut needs the model in graph form, which cannot begin in the middle of training",
-                hint="make the cut as a step of its own before the train pass",
-            )
-        transaction.commit()
-
     def _follow(self, cuts: Sequence[Cut]) -> None:
-        """Cut what the loop remembers of parameters as the parameters were cut."""
-        parameters = dict(self.model.module.named_parameters(remove_duplicate=False))
-        for cut in cuts:
-            parameter = parameters.get(cut.tensor)
-            if parameter is not None:
-                reslice(self.optimizer.state[parameter], cut.dim, cut.kept)
-                if self._average is not None:
-                    self._average.follow(cut)
+        super()._follow(cuts)
+        if self._average is not None:
+            for cut in cuts:
+                self._average.follow(cut)
         if cuts:
             self._good.take()
 
@@ -310,9 +250,3 @@ class TrainingLoop:
             f"(epoch {at.epoch + 1}, batch {self._batch}): {what}; the last good weights are back",
             hint="lower the learning rate, set clip_norm, or look for NaN in the data",
         )
-
-
-def _culprit(terms: Mapping[str, Tensor]) -> str:
-    """The terms of a loss that are not finite."""
-    spoilt = [f"loss term {name!r} is {term.item()}" for name, term in terms.items() if not term.isfinite()]
-    return ", ".join(spoilt) or "the sum of the loss terms is infinite"

@@ -74,3 +74,9 @@ class Objective:
 def label(participant: Participant[Any]) -> str:
     """How messages and loss terms name a participant."""
     return participant.id or type(participant).__name__
+
+
+def culprit(terms: Mapping[str, Tensor]) -> str:
+    """The terms of a loss that are not finite."""
+    spoilt = [f"loss term {name!r} is {term.item()}" for name, term in terms.items() if not term.isfinite()]
+    return ", ".join(spoilt) or "the sum of the loss terms is infinite"

@@ -1,0 +1,99 @@
+"""What participants may ask of a training: captures, and changes that the optimizer's state follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from demiglace.errors import GraphError
+from demiglace.graph import Cut, apply_verified
+from demiglace.training.capture import Capture
+from demiglace.training.reslice import forget_graph, reslice
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from demiglace.graph import Edit, ModelGraph
+    from demiglace.passes import Context, Participant, Position
+
+
+class Changing:
+    """A training whose participants may change the model; the `Loop` that they see."""
+
+    optimizer: Optimizer
+
+    def __init__(self, model: ModelGraph, context: Context, at: Position, cleanup: ExitStack) -> None:
+        self.model, self.context, self.at = model, context, at
+        self._cleanup = cleanup
+        self._prepared: list[Participant[Any]] = []
+        self._captures: list[Capture] = []
+        self._extra: list[nn.Parameter] = []
+        #: Whether there is an optimizer, whose state must follow.
+        self._started = False
+
+    def apply(self, edits: Iterable[Edit]) -> None:
+        made = list(edits)
+        self._change(made)
+        if self._started:
+            self._follow([edit for edit in made if isinstance(edit, Cut)])
+        for participant in self._prepared:
+            participant.on_edit(made)
+
+    def capture(self, layer: str, of: nn.Module | None = None) -> Callable[[], Tensor]:
+        captured = Capture(self.model.module if of is None else of, layer)
+        self._cleanup.callback(captured.remove)
+        self._captures.append(captured)
+        return captured
+
+    def train_also(self, parameters: Iterable[nn.Parameter]) -> None:
+        self._extra += parameters
+
+    def cut_also(self, parameter: nn.Parameter, dim: int, kept: Sequence[int]) -> None:
+        index = torch.tensor(kept, device=parameter.device)
+        parameter.data = parameter.data.index_select(dim, index).contiguous()
+        forget_graph(parameter)
+        if self._started:
+            reslice(self.optimizer.state[parameter], dim, kept)
+
+    def _prepare_all(self, participants: Iterable[Participant[Any]]) -> None:
+        """Prepare participants in order; each hears of the edits of those after it."""
+        for participant in participants:
+            participant.prepare(self)
+            self._prepared.append(participant)
+
+    def _forget_captures(self) -> None:
+        """Let captured outputs go: they would keep the graph, which must not see a cut, and its memory."""
+        for captured in self._captures:
+            captured.clear()
+
+    def _conclude(self, participants: Iterable[Participant[Any]]) -> None:
+        """Apply what participants end the training with."""
+        for participant in participants:
+            edits = list(participant.finish())
+            if edits:
+                self.apply(edits)
+
+    def _change(self, edits: Sequence[Edit]) -> None:
+        """Apply edits, cuts verified; the module must stay the one that the optimizer trains."""
+        module = self.model.module
+        transaction, _ = apply_verified(self.model, edits)
+        if self.model.module is not module:
+            transaction.rollback()
+            raise GraphError(
+                "this cut needs the model in graph form, which cannot begin in the middle of training",
+                hint="make the cut as a step of its own before the train pass",
+            )
+        transaction.commit()
+
+    def _follow(self, cuts: Sequence[Cut]) -> None:
+        """Cut what is remembered of parameters as the parameters were cut."""
+        parameters = dict(self.model.module.named_parameters(remove_duplicate=False))
+        for cut in cuts:
+            parameter = parameters.get(cut.tensor)
+            if parameter is not None:
+                forget_graph(parameter)
+                reslice(self.optimizer.state[parameter], cut.dim, cut.kept)
