@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from demiglace.errors import GraphError
 from demiglace.graph import Mask, count_zeros
-from demiglace.passes import Asked, Context, Targeted
+from demiglace.passes import Asked, Context, Editor, Problem, Targeted
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from demiglace.graph import ModelGraph, Weight
+
+C = TypeVar("C", bound=Targeted)
+
+_HINT = "name layers that hold a weight of at least two dimensions; `layer1.*` takes those inside `layer1`"
+
+
+class MaskEditor(Editor[C]):
+    """An editor that masks the weights that its selectors take."""
+
+    def preflight(self, model: ModelGraph) -> Iterator[Problem]:
+        if not any(model.weights(self.config.targets, self.config.ignore)):
+            yield Problem(_nothing(self.config), ("targets",), _HINT)
+
+
+def _nothing(config: Targeted) -> str:
+    return f"targets {config.targets} without {config.ignore} select no weight that can be pruned"
 
 
 def chosen(model: ModelGraph, config: Targeted, context: Context) -> list[Weight]:
@@ -28,10 +44,7 @@ def chosen(model: ModelGraph, config: Targeted, context: Context) -> list[Weight
         elif weight.tensor.numel():
             weights.append(weight)
     if not weights:
-        raise GraphError(
-            f"targets {config.targets} without {config.ignore} select no weight that can be pruned",
-            hint="name layers that have a floating-point weight of at least two dimensions",
-        )
+        raise GraphError(_nothing(config), hint=_HINT)
     for weight in weights:
         refuse_nan(weight)
     return weights

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, model_validator
 
 from demiglace.graph import count_zeros, keep_at_least, keep_largest
-from demiglace.passes import Context, Contract, Editor, Kind, PassSpec, Share
+from demiglace.passes import Context, Contract, Kind, PassSpec, Share
 from demiglace_pruners._amounts import Scoped, amount_words, removals
-from demiglace_pruners._masks import chosen, mask_edits, promise_zeros, zeros_after
+from demiglace_pruners._masks import MaskEditor, chosen, mask_edits, promise_zeros, zeros_after
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +58,7 @@ class MagnitudeConfig(Scoped):
         return f"zero {share}: those of the smallest {norm}, ranked {self.scope_words()}"
 
 
-class Magnitude(Editor[MagnitudeConfig]):
+class Magnitude(MaskEditor[MagnitudeConfig]):
     """Ranks weights, or blocks of them, by norm and masks the smallest."""
 
     def edits(self, model: ModelGraph, context: Context, amount: float | None = None) -> Iterator[Mask]:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field, field_validator
 
 from demiglace.errors import GraphError
-from demiglace.passes import Context, Contract, Editor, Kind, PassSpec, Targeted
+from demiglace.passes import Context, Contract, Kind, PassSpec, Targeted
 from demiglace_pruners._channels import output_dim
-from demiglace_pruners._masks import chosen, mask_edits, promise_zeros, zeros_after
+from demiglace_pruners._masks import MaskEditor, chosen, mask_edits, promise_zeros, zeros_after
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,7 +55,7 @@ class NmConfig(Targeted):
         return f"keep the {kept} largest of every {of} weights along the input dimension, zero the rest"
 
 
-class Nm(Editor[NmConfig]):
+class Nm(MaskEditor[NmConfig]):
     """Ranks weights within their group of M and masks all but the N largest."""
 
     def edits(self, model: ModelGraph, context: Context, amount: float | None = None) -> Iterator[Mask]:

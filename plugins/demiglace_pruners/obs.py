@@ -3,7 +3,8 @@
 Scores of Optimal Brain Surgeon (Hassibi and Stork 1993), applied layer by layer to the error of each
 layer's outputs as in Optimal Brain Compression (Frantar and Alistarh 2022). Ours differs in two ways: the
 weights of an output are removed at once and the remaining ones then solved exactly, and they are solved for
-the outputs of the unpruned model on the inputs that the pruned layers before give.
+the outputs of the unpruned model on the inputs that the pruned layers before give. Layers compete by
+their layer-adaptive scores.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from pydantic import Field
 
 from demiglace.errors import GraphError
 from demiglace.graph import Write, apply, count_zeros, keep_largest
-from demiglace.passes import Context, Contract, Editor, Kind, PassSpec, Share
+from demiglace.passes import Context, Contract, Kind, PassSpec, Share
 from demiglace_pruners._amounts import Scoped, amount_words, removals
-from demiglace_pruners._masks import chosen, mask_edits, promise_zeros
+from demiglace_pruners._masks import MaskEditor, chosen, mask_edits, promise_zeros
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,7 +57,7 @@ class ObsConfig(Scoped):
         return f"zero {share}: {how}; solve for the rest on {self.samples} examples"
 
 
-class Obs(Editor[ObsConfig]):
+class Obs(MaskEditor[ObsConfig]):
     """Ranks weights by what their removal costs, and solves the least squares of those that stay."""
 
     def edits(self, model: ModelGraph, context: Context, amount: float | None = None) -> Iterator[Edit]:
@@ -125,9 +126,9 @@ class _Surgery:
             yield weight, LeastSquares(layer, equations[paths[weight.name]], self.damping)
 
     def scores(self, stages: Stages) -> dict[str, Tensor]:
-        """The scores of all weights in the unpruned model, float32, by name."""
+        """The scores of all weights in the unpruned model, comparable over layers, by name."""
         return {
-            weight.name: squares.scores(_alive(weight), solved=False).float()
+            weight.name: _layer_adaptive(squares.scores(_alive(weight), solved=False))
             for stage in self.context.track(stages, "scoring weights")
             for weight, squares in self.least_squares(stage)
         }
@@ -153,6 +154,20 @@ class _Surgery:
                 f"{weight.name}: {rows} rows of calibration data for {inputs - dead} inputs leave some "
                 "weights open, which stay near their values; more samples would settle them"
             )
+
+
+def _layer_adaptive(scores: Tensor) -> Tensor:
+    """Each score as a share of those in its layer that are at least as large, float32.
+
+    Lee et al. 2021 ("Layer-Adaptive Sparsity for the Magnitude-Based Pruning", equation 5), for whom a
+    score is the squared weight. So a layer's last weights are dear, and no layer is emptied because its
+    many weights cost little one by one.
+    """
+    import torch
+
+    ranked, order = scores.flatten().sort(descending=True, stable=True)
+    shares = ranked / ranked.cumsum(0).clamp_min(torch.finfo(ranked.dtype).tiny)
+    return torch.empty_like(shares).scatter_(0, order, shares).view_as(scores).float()
 
 
 def _nothing(context: Context) -> GraphError:

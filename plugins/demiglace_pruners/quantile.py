@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from demiglace.graph import count_zeros, keep_at_least, kth_smallest
-from demiglace.passes import Context, Contract, Editor, Kind, PassSpec, Share
+from demiglace.passes import Context, Contract, Kind, PassSpec, Share
 from demiglace_pruners._amounts import Of, Ranked, amount_words
-from demiglace_pruners._masks import chosen, mask_edits, promise_zeros, zeros_after
+from demiglace_pruners._masks import MaskEditor, chosen, mask_edits, promise_zeros, zeros_after
 
 if TYPE_CHECKING:
     from demiglace.graph import Mask, ModelGraph, Weight
@@ -36,7 +36,7 @@ class QuantileConfig(Ranked):
         return f"in each layer, zero {share}: those whose magnitude is below that quantile"
 
 
-class Quantile(Editor[QuantileConfig]):
+class Quantile(MaskEditor[QuantileConfig]):
     """Masks each layer by a threshold of its own."""
 
     def edits(self, model: ModelGraph, context: Context, amount: float | None = None) -> Iterator[Mask]:

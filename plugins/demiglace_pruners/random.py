@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from demiglace.graph import count_zeros, keep_largest
-from demiglace.passes import Context, Contract, Editor, Kind, PassSpec, Share
+from demiglace.passes import Context, Contract, Kind, PassSpec, Share
 from demiglace_pruners._amounts import Scoped, amount_words, removals
-from demiglace_pruners._masks import chosen, mask_edits, promise_zeros
+from demiglace_pruners._masks import MaskEditor, chosen, mask_edits, promise_zeros
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +34,7 @@ class RandomConfig(Scoped):
         return f"zero {share}, at random {self.scope_words()}"
 
 
-class Random(Editor[RandomConfig]):
+class Random(MaskEditor[RandomConfig]):
     """Gives every weight a random rank and masks the lowest; a larger amount masks a superset."""
 
     def edits(self, model: ModelGraph, context: Context, amount: float | None = None) -> Iterator[Mask]:

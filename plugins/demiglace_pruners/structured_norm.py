@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from demiglace.graph import Mask, count_zeros, keep_largest
-from demiglace.passes import Context, Contract, Editor, Kind, PassSpec, Share
+from demiglace.passes import Context, Contract, Kind, PassSpec, Share
 from demiglace_pruners._amounts import Ranked, amount_words, removals
 from demiglace_pruners._channels import Channels, NotFollowed
-from demiglace_pruners._masks import chosen, mask_edits, promise_zeros, zeros_after
+from demiglace_pruners._masks import MaskEditor, chosen, mask_edits, promise_zeros, zeros_after
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +49,7 @@ class StructuredNormConfig(Ranked):
         return f"in each layer, zero {share}: those of the smallest {norm} norm, and their biases"
 
 
-class StructuredNorm(Editor[StructuredNormConfig]):
+class StructuredNorm(MaskEditor[StructuredNormConfig]):
     """Masks the weakest slices of each weight and all that would keep a channel alive."""
 
     def edits(self, model: ModelGraph, context: Context, amount: float | None = None) -> Iterator[Mask]:

@@ -102,3 +102,15 @@ def test_the_plan_says_amounts_in_words_as_a_tree():
     assert "235,146 parameters" in text
     assert "30 % of the weights" in text
     assert "accuracy at most 0.01 below 'dense'" in text
+
+
+def test_a_container_that_holds_no_weight_itself_is_refused_before_the_run(tmp_path):
+    text = (
+        'model = { use = "torchvision", name = "resnet18" }\n'
+        '[[pass]]\nuse = "prune.magnitude"\namount = 0.5\ntargets = ["layer1"]\n'
+    )
+    (found,) = faults(text, tmp_path, demiglace.plan)
+    assert found.startswith(
+        "wrong.toml:5:11: step 'magnitude': targets ['layer1'] without [] select no weight"
+    )
+    assert "`layer1.*` takes those inside `layer1`" in found
