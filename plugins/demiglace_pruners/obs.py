@@ -159,7 +159,7 @@ class _Surgery:
 def _layer_adaptive(scores: Tensor) -> Tensor:
     """Each score as a share of those in its layer that are at least as large, float32.
 
-    Lee et al. 2021 ("Layer-Adaptive Sparsity for the Magnitude-Based Pruning", equation 5), for whom a
+    Lee et al. 2021 ("Layer-Adaptive Sparsity for the Magnitude-Based Pruning", LAMP), for whom a
     score is the squared weight. So a layer's last weights are dear, and no layer is emptied because its
     many weights cost little one by one.
     """

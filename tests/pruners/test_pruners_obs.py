@@ -178,6 +178,16 @@ def test_convolutions_lose_less_than_by_magnitude_grouped_and_depthwise_ones_too
     assert missed(ours.module, dense, inputs) < 0.7 * missed(theirs.module, dense, inputs)
 
 
+def test_global_scope_spares_small_layers_and_empties_none():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(12, 60), nn.ReLU(), nn.Linear(60, 60), nn.ReLU(), nn.Linear(60, 2))
+    model = ModelGraph(net)
+    prune(model, correlated(300, 12), amount=0.97)
+    kept = {one.name: float((one.tensor != 0).float().mean()) for one in model.weights()}
+    assert all(share > 0 for share in kept.values())
+    assert kept["4.weight"] > 2 * kept["2.weight"]
+
+
 def test_layer_scope_takes_the_amount_of_each_layer_and_a_schedule_overrides_it():
     model = ModelGraph(mlp())
     prune(model, correlated(50, 12), amount=0.25, scope="layer")
