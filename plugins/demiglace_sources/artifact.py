@@ -22,7 +22,7 @@ class ArtifactConfig(Config):
     """A model that an earlier run saved, with its masks and edits."""
 
     path: Annotated[str, Field(min_length=1)]
-    """Run directory or artifact, relative to where demiglace is started."""
+    """Run directory, artifact or packed file, relative to where demiglace is started."""
 
     def words(self) -> str:
         return f"the model saved in {self.path}"

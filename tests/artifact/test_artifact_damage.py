@@ -93,7 +93,7 @@ def test_what_is_no_artifact_is_refused(tmp_path):
     refused(tmp_path / "absent", "there is no such folder")
     refused(tmp_path, "it has no manifest.json")
     (tmp_path / "file").touch()
-    refused(tmp_path / "file", "there is no such folder")
+    refused(tmp_path / "file", "not a packed model")
     (tmp_path / "manifest.json").write_text('{"format": "else"}')
     refused(tmp_path, "not the manifest of a demiglace artifact")
     (tmp_path / "manifest.json").write_text("[" * 100_000)

@@ -16,6 +16,7 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from io import BufferedRandom
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,23 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         ArtifactError: when the disk is full or the folder cannot be written; the old file stays.
     """
+    with new_file(path) as file:
+        file.write(text.encode())
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BufferedRandom]:
+    """Yield a file to write; when the block ends well it takes the place of `path`, whole.
+
+    When the block raises, what was at `path` stays.
+
+    Raises:
+        ArtifactError: when the disk is full or the folder cannot be written.
+    """
     with writing(path), new_directory(path.with_name(path.name + ".d"), keep=False) as folder:
         fresh = folder / path.name
-        fresh.write_text(text, encoding="utf-8")
+        with fresh.open("w+b") as file:
+            yield file
         _sync(fresh)
         os.replace(fresh, path)
         _sync(path.parent)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from demiglace.artifact.manifest import GRAPH, ArtifactInfo
+from demiglace.artifact.manifest import ArtifactInfo
 from demiglace.errors import ArtifactError, GraphError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _check(module: nn.Module, info: ArtifactInfo) -> None:
         names.add(name)
     absent = [name for name in known if name not in names]
     # A graph leaves out what inference does not run; a module leaves out the graph's constants.
-    if absent and not isinstance(module, PlainGraph) and GRAPH not in info.files:
+    if absent and not isinstance(module, PlainGraph) and not info.has_graph:
         raise _other_structure(info, f"it has no {absent[0]!r}")
 
 

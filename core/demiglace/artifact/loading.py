@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from demiglace.artifact.filling import fill, replayed
 from demiglace.artifact.manifest import DAMAGED, MASK_PREFIX, TENSORS, ArtifactInfo, read_info
@@ -51,7 +51,7 @@ def open_artifact(
     """Open an artifact in any process, without data, pickle or network.
 
     Args:
-        path: the artifact's folder.
+        path: the artifact's folder, or a packed file.
         model: for a model that a caller handed in: such a module, or what makes one. Its tensors are
             replaced; on any error it is left as it was.
         resolve: finds registered sources; without it artifacts of a source cannot be opened.
@@ -60,10 +60,9 @@ def open_artifact(
         ArtifactError: when the artifact is damaged or of an unknown version, or the structure that is
             built is not the one that was saved.
     """
-    info = read_info(path)
+    info, tensors, masks = _from_file(Path(path)) if Path(path).is_file() else _from_folder(path)
     module = built(info, model, resolve)
     with replayed(module, info):
-        tensors, masks = _read(info)
         fill(module, info, tensors)
     if has_meta(module):
         # Some tensor is held outside parameters and buffers: only the CPU gives it a value.
@@ -79,10 +78,24 @@ def load(path: str | Path, *, model: Model | None = None, resolve: Resolver | No
     return open_artifact(path, model=model, resolve=resolve).module
 
 
-def _read(info: ArtifactInfo) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The tensors and the masks."""
+_Content: TypeAlias = "tuple[ArtifactInfo, dict[str, Tensor], dict[str, Tensor]]"
+"""What an artifact says of itself, its tensors and its masks."""
+
+
+def _from_file(path: Path) -> _Content:
+    from demiglace.artifact.packed import unpack
+
+    content = unpack(path)
+    tensors = {
+        name: _in_memory_order(name, one, content.info.tensors[name]) for name, one in content.tensors.items()
+    }
+    return content.info, tensors, content.masks
+
+
+def _from_folder(path: str | Path) -> _Content:
     from demiglace.artifact.tensor_file import read_tensors, unpacked
 
+    info = read_info(path)
     if TENSORS not in info.files:
         raise ArtifactError(f"{info.path} lists no {TENSORS}", hint=DAMAGED)
     known, kept = info.tensors, info.state.masks
@@ -93,7 +106,7 @@ def _read(info: ArtifactInfo) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     masks = {name: unpacked(tensors.pop(MASK_PREFIX + name), mask.shape) for name, mask in kept.items()}
     for name, saved in known.items():
         tensors[name] = _in_memory_order(name, tensors[name], saved)
-    return tensors, masks
+    return info, tensors, masks
 
 
 def _in_memory_order(name: str, tensor: Tensor, saved: TensorInfo) -> Tensor:

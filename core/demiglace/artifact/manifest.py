@@ -49,6 +49,13 @@ class ArtifactInfo:
     transform: tuple[Mapping[str, Any], ...] = ()
     #: Names and versions of what made the artifact.
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    #: The graph's JSON, for a packed file, which has no file beside it.
+    graph: str | None = None
+
+    @property
+    def has_graph(self) -> bool:
+        """Whether the plain-data graph is there, as the structure or as a way to open it."""
+        return self.graph is not None or GRAPH in self.files
 
     @property
     def tensors(self) -> dict[str, TensorInfo]:
@@ -68,7 +75,7 @@ def manifest_json(info: ArtifactInfo) -> dict[str, Any]:
         "version": VERSION,
         "digest": info.digest,
         "form": "graph" if info.is_graph else "module",
-        "origin": _origin_to_json(info.origin),
+        "origin": origin_to_json(info.origin),
         "state": info.state.to_json(),
         "constants": {name: each.to_json() for name, each in info.constants.items()},
         "files": {name: {"bytes": each.bytes, "sha256": each.sha256} for name, each in info.files.items()},
@@ -118,7 +125,7 @@ def _info(folder: Path, content: Mapping[str, Any]) -> ArtifactInfo:
     files = content["files"].items()
     return ArtifactInfo(
         path=folder,
-        origin=_origin_from_json(content["origin"]),
+        origin=origin_from_json(content["origin"]),
         state=State.from_json(content["state"]),
         constants={name: TensorInfo.from_json(each) for name, each in content["constants"].items()},
         is_graph={"graph": True, "module": False}[content["form"]],
@@ -132,7 +139,8 @@ def _checksum(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical_json(content)).hexdigest()
 
 
-def _origin_to_json(origin: Origin) -> dict[str, Any]:
+def origin_to_json(origin: Origin) -> dict[str, Any]:
+    """An origin as in the manifest."""
     match origin:
         case SourceOrigin():
             return {"kind": "source", "name": origin.name, "options": dict(origin.options)}
@@ -146,7 +154,12 @@ def _origin_to_json(origin: Origin) -> dict[str, Any]:
             return {"kind": "graph"}
 
 
-def _origin_from_json(value: Mapping[str, Any]) -> Origin:
+def origin_from_json(value: Mapping[str, Any]) -> Origin:
+    """What `origin_to_json` gave.
+
+    Raises:
+        ValueError: when it is no origin.
+    """
     match value:
         case {"kind": "source", "name": str(name), "options": dict(options)}:
             return SourceOrigin(name, options)

@@ -47,17 +47,12 @@ def save(
     Raises:
         ArtifactError: when a tensor cannot be stored, the disk is full, or `folder` holds something else.
     """
-    from demiglace.artifact.snapshot import contents, state_of, stored_tensors, tensor_info
+    from demiglace.artifact.snapshot import contents, graph_and_constants, state_of, tensor_info
     from demiglace.artifact.tensor_file import write_tensors
-    from demiglace.graph.names import named_tensors
-    from demiglace.graph.plain import PlainGraph
 
     target = Path(folder).resolve()
     _refuse_to_replace(target)
-    plain = model.module if isinstance(model.module, PlainGraph) else graph
-    own = {name for name, _ in named_tensors(model.module)}
-    # Tracing finds constants that the module does not hold.
-    added = {} if plain is None else {k: v for k, v in stored_tensors(plain).items() if k not in own}
+    plain, added = graph_and_constants(model, graph)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with new_directory(target) as fresh:
@@ -71,7 +66,7 @@ def save(
                 is_graph=plain is model.module,
                 files=files,
                 transform=tuple(transform),
-                provenance=_versions() if provenance is None else provenance,
+                provenance=versions() if provenance is None else provenance,
             )
             write_json(fresh / MANIFEST, manifest_json(info))
     return info
@@ -93,5 +88,6 @@ def _write(path: Path, graph: PlainGraph) -> FileInfo:
     return FileInfo(len(content), hashlib.sha256(content).hexdigest())
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """What made an artifact, as far as is known everywhere."""
     return {name: version(name) for name in ("demiglace", "torch")}

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from demiglace.graph import ModelGraph
+    from demiglace.graph.plain import PlainGraph
 
 
 def stored_tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -64,6 +65,25 @@ def contents(model: ModelGraph) -> dict[str, Tensor]:
     """What the tensors file of this model holds: its tensors, and its masks as bits."""
     masks = {MASK_PREFIX + name: packed(keep) for name, keep in model.masks.items()}
     return {**stored_tensors(model.module), **masks}
+
+
+def graph_and_constants(
+    model: ModelGraph, graph: PlainGraph | None
+) -> tuple[PlainGraph | None, dict[str, Tensor]]:
+    """The plain-data graph to store, and those of its tensors that the module does not hold.
+
+    Args:
+        model: to store; it may be a graph itself.
+        graph: the same model as a graph, if it is none.
+    """
+    from demiglace.graph.plain import PlainGraph
+
+    plain = model.module if isinstance(model.module, PlainGraph) else graph
+    if plain is None:
+        return None, {}
+    own = {name for name, _ in named_tensors(model.module)}
+    # Tracing finds constants that the module does not hold.
+    return plain, {name: one for name, one in stored_tensors(plain).items() if name not in own}
 
 
 def state_of(model: ModelGraph, hashes: Mapping[str, str]) -> State:

@@ -47,7 +47,7 @@ def built(
             return _from_source(info, name, options, resolve, meta)
         case CallerOrigin() if not info.is_graph and model is not None:
             return _from_caller(info, info.origin, model)
-        case CallerOrigin() if GRAPH not in info.files:
+        case CallerOrigin() if not info.has_graph:
             raise ArtifactError(
                 f"{info.path} holds a model of the class {info.origin.type}, which it cannot build",
                 hint="pass such a module or a function that makes one: "
@@ -108,6 +108,10 @@ def _from_caller(info: ArtifactInfo, origin: CallerOrigin, model: Model) -> nn.M
 def _from_graph(info: ArtifactInfo) -> PlainGraph:
     from demiglace.graph.plain import from_json
 
+    return from_json(_graph_file(info) if info.graph is None else info.graph)
+
+
+def _graph_file(info: ArtifactInfo) -> str:
     path = info.path / GRAPH
     if GRAPH not in info.files:
         raise ArtifactError(f"{info.path} lists no {GRAPH}", hint=DAMAGED)
@@ -119,7 +123,7 @@ def _from_graph(info: ArtifactInfo) -> PlainGraph:
         raise ArtifactError(f"{path} cannot be read: {error.strerror}", hint=DAMAGED) from error
     if hashlib.sha256(content).hexdigest() != info.files[GRAPH].sha256:
         raise ArtifactError(f"{path} is damaged: its SHA-256 differs from the manifest's", hint=DAMAGED)
-    return from_json(content.decode())
+    return content.decode()
 
 
 def has_meta(module: nn.Module) -> bool:

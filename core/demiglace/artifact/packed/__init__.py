@@ -1,0 +1,7 @@
+"""A model as one small file, `.dgz`: each tensor in the smallest of several encodings, all lossless."""
+
+from demiglace.artifact.packed.container import SUFFIX
+from demiglace.artifact.packed.reading import Unpacked, unpack
+from demiglace.artifact.packed.writing import Packed, pack
+
+__all__ = ["SUFFIX", "Packed", "Unpacked", "pack", "unpack"]

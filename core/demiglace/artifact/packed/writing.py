@@ -1,0 +1,139 @@
+"""Writing a model as one packed file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from demiglace.artifact.atomic import new_file, writing
+from demiglace.artifact.manifest import ArtifactInfo
+from demiglace.artifact.packed.blocks import (
+    Fields,
+    Layout,
+    encoded,
+    encoded_fields,
+    encoded_mask,
+    fields_fit,
+)
+from demiglace.artifact.packed.container import BlockWriter, compressed
+from demiglace.artifact.packed.header import Entry, Header
+from demiglace.artifact.saving import versions
+from demiglace.artifact.snapshot import contents, graph_and_constants, state_of, stored_tensors, tensor_info
+from demiglace.artifact.tensor_file import sha256_of
+from demiglace.graph.names import dtype_name
+from demiglace.graph.origins import Origin
+from demiglace.graph.plain import to_json
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from demiglace.graph import ModelGraph
+    from demiglace.graph.plain import PlainGraph
+    from demiglace.quantization import QTensor
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What was written."""
+
+    path: Path
+    #: Of the whole file.
+    bytes: int
+    #: The state's SHA-256: equal for equal models.
+    digest: str
+
+
+def pack(
+    model: ModelGraph,
+    path: str | Path,
+    *,
+    origin: Origin,
+    transform: Sequence[Mapping[str, Any]] = (),
+    provenance: Mapping[str, Any] | None = None,
+    graph: PlainGraph | None = None,
+    context: bool = False,
+) -> Packed:
+    """Write a model as one file, which appears whole or not at all.
+
+    Args:
+        model: what to write; its tensors may be on any device.
+        path: of the file; one that is there is replaced, its folder is made.
+        origin: what its structure was before `model.edits`.
+        transform: the data's transform, kept for those who use the model.
+        provenance: names and versions of what made it; by default demiglace's and torch's.
+        graph: the same model as a plain-data graph, so that it opens without the caller's class.
+        context: whether to look for classes of rows and columns that are better coded apart: smaller
+            files, slower to write.
+
+    Raises:
+        ArtifactError: when a tensor cannot be stored or the disk is full.
+    """
+    target = Path(path).resolve()
+    plain, added = graph_and_constants(model, graph)
+    hashes = {name: sha256_of(each) for name, each in {**contents(model), **added}.items()}
+    info = ArtifactInfo(
+        path=target,
+        origin=origin,
+        state=state_of(model, hashes),
+        constants={name: tensor_info(each, hashes[name]) for name, each in added.items()},
+        is_graph=plain is model.module,
+        files={},
+        transform=tuple(transform),
+        provenance=versions() if provenance is None else provenance,
+        graph=None if plain is None else to_json(plain),
+    )
+    entries = _entries(model.module, info)
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    with new_file(target) as file:
+        writer = BlockWriter(file)
+        for block in _blocks(model, added, entries, context):
+            writer.write(block)
+        if info.graph is not None:
+            writer.write(compressed(info.graph.encode()))
+        size = writer.finish(Header.of(info, entries).to_json(), info.digest)
+    return Packed(target, size, info.digest)
+
+
+def _entries(module: nn.Module, info: ArtifactInfo) -> dict[str, Entry]:
+    """The entries of the module's tensors; integers that modules hold packed are known by their fields."""
+    tensors, fields = stored_tensors(module), fields_of(module)
+    weights = {id(tensor) for tensor in module.parameters()} | set(fields)
+    entries = {}
+    for name, saved in info.state.tensors.items():
+        tensor = tensors[name]
+        own = fields.get(id(tensor))
+        fits = own is not None and fields_fit(tensor, own)
+        entries[name] = Entry.of(saved, id(tensor) in weights, own if fits else None)
+    return entries
+
+
+def fields_of(module: nn.Module) -> dict[int, Fields]:
+    """How the codes of quantized weights are packed, by the identity of their tensor."""
+    found = {}
+    for holder in module.modules():
+        quantized: Callable[[], Iterator[tuple[str, QTensor]]] | None
+        quantized = getattr(holder, "quantized_weights", None)
+        if quantized is not None:
+            for _, weight in quantized():
+                columns = weight.numel() // max(1, weight.codes.shape[0])
+                found[id(weight.codes)] = Fields(weight.scheme.bits, columns)
+    return found
+
+
+def _blocks(
+    model: ModelGraph, added: Mapping[str, Tensor], entries: Mapping[str, Entry], context: bool
+) -> Iterator[bytes]:
+    """The blocks of every tensor, then of the masks, then of the graph's constants."""
+    tensors = stored_tensors(model.module)
+    for name, entry in entries.items():
+        if entry.fields is None:
+            yield from encoded(tensors[name], Layout.of(entry.dtype, entry.shape), context)
+        else:
+            yield from encoded_fields(tensors[name], entry.fields, context)
+    for name, keep in model.masks.items():
+        yield from encoded_mask(keep, tensors.get(name), context)
+    for tensor in added.values():
+        yield from encoded(tensor, Layout.of(dtype_name(tensor), tuple(tensor.shape)), context)

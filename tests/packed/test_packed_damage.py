@@ -1,0 +1,193 @@
+"""No damaged or forged file is taken for a model, and none makes the reader allocate what it cannot hold."""
+
+import struct
+import zlib
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from packed_models import Holder
+
+from demiglace.artifact import GraphOrigin
+from demiglace.artifact.packed import container, pack, unpack
+from demiglace.errors import ArtifactError
+from demiglace.graph import ModelGraph
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """A file with every encoding of words and a mask."""
+    torch.manual_seed(0)
+    sparse = torch.randn(20, 30) * (torch.rand(20, 30) > 0.9)
+    model = Holder(
+        sparse=sparse,
+        floats=torch.randn(200),
+        codes=torch.randint(0, 5, (100,), dtype=torch.uint8),
+        few=torch.tensor([1.5, -2.0])[torch.randint(0, 2, (60,))],
+        counts=torch.arange(40),
+    )
+    model.weight = torch.nn.Parameter(sparse.clone())
+    path = tmp_path_factory.mktemp("sound") / "m.dgz"
+    pack(ModelGraph(model, masks={"weight": sparse != 0}), path, origin=GraphOrigin(), provenance={})
+    return path.read_bytes()
+
+
+@pytest.fixture
+def refused(tmp_path):
+    def refuse(content, match=None):
+        path = tmp_path / "m.dgz"
+        path.write_bytes(content)
+        with pytest.raises(ArtifactError, match=match) as caught:
+            unpack(path)
+        assert str(path) in str(caught.value)
+        assert all(fault.hint for fault in caught.value.faults)
+
+    return refuse
+
+
+@pytest.mark.slow
+def test_every_flipped_bit_is_refused(sound, refused):
+    for place in range(8 * len(sound)):
+        content = bytearray(sound)
+        content[place // 8] ^= 1 << place % 8
+        refused(bytes(content))
+
+
+@pytest.mark.parametrize("offset", range(7))
+def test_flipped_bits_all_over_the_file_are_refused(sound, refused, offset):
+    for place in range(offset, 8 * len(sound), 61):
+        content = bytearray(sound)
+        content[place // 8] ^= 1 << place % 8
+        refused(bytes(content))
+
+
+def test_every_truncation_is_refused(sound, refused):
+    for length in range(len(sound)):
+        refused(sound[:length])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_overwritten_stretches_are_refused(sound, tmp_path_factory, data):
+    start = data.draw(st.integers(0, len(sound) - 1))
+    stretch = data.draw(st.binary(min_size=1, max_size=40))
+    content = sound[:start] + stretch + sound[start + len(stretch) :]
+    if content == sound:
+        return
+    path = tmp_path_factory.mktemp("overwritten") / "m.dgz"
+    path.write_bytes(content)
+    with pytest.raises(ArtifactError):
+        unpack(path)
+
+
+def test_something_behind_the_file_is_refused(sound, refused):
+    refused(sound + b"\0", "should have")
+
+
+def test_blocks_in_another_order_are_refused(refused, tmp_path):
+    path = tmp_path / "two.dgz"
+    one, two = torch.randn(50), torch.randn(50)
+    pack(ModelGraph(Holder(a=one, b=two)), path, origin=GraphOrigin())
+    content = path.read_bytes()
+    prelude = 64
+    length = content[prelude] & 0x7F | content[prelude + 1] << 7
+    size = 2 + 4 + length
+    other = content[prelude + size : prelude + 2 * size]
+    assert len(other) == size
+    swapped = content[:prelude] + other + content[prelude : prelude + size] + content[prelude + 2 * size :]
+    refused(swapped)
+
+
+def test_an_unknown_version_is_named(sound, refused):
+    refused(sound[:8] + struct.pack("<H", 2) + sound[10:], "format version 2.* reads version 1")
+
+
+def test_what_is_no_packed_file_is_said_so(refused, tmp_path):
+    refused(b"PK\x03\x04 something else altogether", "not a packed model")
+    refused(b"", "not a packed model")
+    with pytest.raises(ArtifactError, match="No such file"):
+        unpack(tmp_path / "absent.dgz")
+
+
+def forged(header: dict, blocks=(), tmp_path=None) -> bytes:
+    """A file with right checksums everywhere."""
+    path = tmp_path / "forged.dgz"
+    with path.open("w+b") as file:
+        writer = container.BlockWriter(file)
+        for block in blocks:
+            writer.write(block)
+        writer.finish(header, "00" * 32)
+    return path.read_bytes()
+
+
+def header(**changed) -> dict:
+    return {
+        "form": "module",
+        "tensors": {},
+        "origin": {"kind": "graph"},
+        "masks": {},
+        "tied": [],
+        "training": [True, []],
+        "edits": [],
+        "constants": {},
+        "graph": 0,
+        "transform": [],
+        "provenance": {},
+        **changed,
+    }
+
+
+HUGE = [1 << 20, 1 << 20]
+FORGED = {
+    "a tensor larger than the file can hold": (header(tensors={"t": ["float32", HUGE, 0]}), [], "can hold"),
+    "a mask larger than the file can hold": (header(masks={"t": HUGE}), [], "can hold"),
+    "a shape beyond 64 bits": (header(tensors={"t": ["uint8", [1 << 62, 8], 0]}), [], "can hold"),
+    "a size beyond torch's without any element": (
+        header(tensors={"t": ["uint8", [1 << 70, 0], 0]}),
+        [],
+        "valid",
+    ),
+    "a negative size": (header(tensors={"t": ["float32", [-1], 0]}), [], "valid"),
+    "an unknown dtype": (header(tensors={"t": ["float33", [1], 0]}), [], "float33"),
+    "a name of torch that is no dtype": (header(tensors={"t": ["load", [1], 0]}), [], "load"),
+    "a graph larger than the file can hold": (header(graph=1 << 40), [b"\0"], "text of"),
+    "integers of nine bits": (header(tensors={"t": ["uint8", [2, 9], 0, None, [9, 8]]}), [], "valid"),
+    "no blocks": (header(tensors={"t": ["float32", [4], 0]}), [], "no length"),
+    "an unknown encoding": (header(tensors={"t": ["float32", [4], 0]}), [b"\x09"], "unknown encoding"),
+    "an empty block": (header(tensors={"t": ["float32", [4], 0]}), [b""], "wanted"),
+    "a codebook that is too short": (
+        header(tensors={"t": ["uint8", [8], 0]}),
+        [b"\x02\x01\x05\x06\x01\x02\xff\xff"],
+        "no number",
+    ),
+    "a sparse array without anything": (
+        header(tensors={"t": ["float32", [8], 0]}),
+        [b"\x03\x01\x01\x00"],
+        "no word",
+    ),
+    "more words than it has": (header(tensors={"t": ["float32", [4], 0]}), [bytes(17) + b"\x01"], "longer"),
+    "more blocks than tensors": (header(), [b"\0"], "more blocks"),
+    "another model": (header(), [], "not the model that was packed"),
+    "no form": ({}, [], "valid"),
+    "an edit that is none": (header(edits=[{"edit": "exec"}]), [], "not an edit"),
+    "flags that are none": (header(tensors={"t": ["float32", [4], 7]}), [], "valid"),
+}
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_forged_files_with_right_checksums_are_refused(name, refused, tmp_path):
+    content, blocks, match = FORGED[name]
+    refused(forged(content, blocks, tmp_path), match)
+
+
+def test_a_header_that_unpacks_to_far_more_is_refused(sound, refused):
+    prelude = bytearray(sound[:60])
+    struct.pack_into("<I", prelude, 12, (1 << 26) + 1)
+    refused(bytes(prelude) + zlib.crc32(prelude).to_bytes(4, "little") + sound[64:], "cannot be in")
+
+
+def test_a_constant_tensor_is_worth_the_bytes_that_it_stands_for(packed):
+    written, back = packed(t=torch.zeros(4 << 20))
+    assert (4 * 4 << 20) >> 16 <= written.bytes < 2000
+    assert not back.tensors["t"].any()

@@ -1,0 +1,138 @@
+"""`export.packed` in a run, `demiglace.load` in a fresh process, and `demiglace inspect`."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+import demiglace
+from demiglace.artifact import open_artifact, read_info
+from demiglace.artifact.inspection import inspect
+from demiglace.cli import main
+from demiglace.plugins import discover, structures
+
+RECIPE = """
+name = "small"
+[model]
+use = "mlp"
+widths = [20, 16, 5]
+[[pass]]
+use = "prune.magnitude"
+amount = 0.5
+[[pass]]
+use = "quantize.weight_only"
+bits = 4
+[[pass]]
+use = "export.packed"
+level = "max"
+"""
+
+IN_A_FRESH_PROCESS = """
+import sys, torch
+def refuse(event, _):
+    assert event not in {"pickle.find_class", "socket.connect"}, event
+sys.addaudithook(refuse)
+import demiglace
+torch.manual_seed(0)
+print(demiglace.load(sys.argv[1])(torch.randn(3, 20)).detach().numpy().tobytes().hex())
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run directory and the model that the run gave."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "r.toml").write_text(RECIPE)
+    result = demiglace.run(folder / "r.toml", out=folder / "out")
+    return folder / "out", result.graph.module.eval()
+
+
+@pytest.fixture
+def file(run):
+    return next(run[0].glob("steps/*/model.dgz"))
+
+
+def test_a_fresh_process_loads_the_very_model(run, file):
+    command = [sys.executable, "-c", IN_A_FRESH_PROCESS, str(file)]
+    printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    torch.manual_seed(0)
+    assert printed == run[1](torch.randn(3, 20)).detach().numpy().tobytes().hex()
+
+
+def test_the_file_is_the_runs_model_with_its_recipe(run, file):
+    opened = open_artifact(file, resolve=structures(discover()))
+    saved = read_info(run[0] / "model")
+    assert opened.info.digest == saved.digest
+    assert opened.info.provenance == saved.provenance
+    assert opened.info.provenance["recipe"]["name"] == "small"
+
+
+def test_the_runs_record_has_the_files_size(run, file):
+    steps = json.loads((run[0] / "run.json").read_text())["steps"]
+    figures = steps[-1]["figures"]
+    assert figures["bytes"] == file.stat().st_size
+    assert figures["smaller_than_fp32"] == round(4 * (20 * 16 + 16 + 16 * 5 + 5) / figures["bytes"], 3)
+
+
+def test_a_packed_file_is_a_source(file, tmp_path):
+    source = {"use": "artifact", "path": str(file)}
+    recipe = {"name": "again", "model": source, "pass": [{"use": "export.packed"}]}
+    demiglace.run(recipe, out=tmp_path / "out")
+    again = next(tmp_path.glob("out/steps/*/model.dgz"))
+    assert inspect(again).info.digest == inspect(file).info.digest
+
+
+def test_a_file_of_an_absent_plugin_names_its_source(file):
+    with pytest.raises(demiglace.DemiglaceError, match="'mlp'"):
+        open_artifact(file, resolve=structures(discover(["sources"])))
+
+
+def test_inspect_agrees_for_file_artifact_and_run(run, file, capsys):
+    reports = {}
+    for path in (file, run[0] / "model", run[0]):
+        assert main(["inspect", str(path), "--json"]) == 0
+        reports[path] = json.loads(capsys.readouterr().out)
+    packed, artifact, whole = reports.values()
+    assert artifact == whole
+    for one, other in zip(packed["tensors"], artifact["tensors"], strict=True):
+        same = ("name", "shape", "dtype", "elements", "zeros", "bits", "entropy", "is_weight", "kept")
+        assert {key: one[key] for key in same} == {key: other[key] for key in same}
+    assert packed["weights"] == 20 * 16 + 16 + 16 * 5 + 5
+    assert packed["bytes"] == file.stat().st_size
+    assert packed["smaller_than"]["float32"] == 4 * packed["weights"] / packed["bytes"]
+
+
+def test_inspect_counts_packed_integers_not_bytes(file):
+    codes = {one.name: one for one in inspect(file).tensors if one.name.endswith("_codes")}
+    first = next(iter(codes.values()))
+    assert (first.shape, first.dtype, first.bits, first.elements) == ((16, 20), "int4", 4, 320)
+    assert 0.3 < first.sparsity < 1
+    assert 0 < first.entropy < 4
+
+
+def test_inspect_prints_a_table_and_the_recipe(file, capsys):
+    assert main(["inspect", str(file)]) == 0
+    printed = capsys.readouterr().out
+    assert "TENSOR" in printed
+    assert "fc1.weight_codes" in printed
+    assert f"{file.stat().st_size:,} bytes in all for 421 weights" in printed
+    assert '"name": "small"' in printed
+
+
+def test_inspect_shows_what_masks_keep(tmp_path):
+    recipe = {"name": "m", "pass": [{"use": "prune.magnitude", "amount": 0.25}, {"use": "export.packed"}]}
+    net = nn.Sequential(nn.Linear(8, 4))
+    demiglace.run(recipe, model=net, example_inputs=torch.zeros(2, 8), out=tmp_path / "out")
+    file = next(tmp_path.glob("out/steps/*/model.dgz"))
+    kept = {one.name: one.kept for one in inspect(file).tensors}
+    assert kept == {"0.weight": 0.75, "0.bias": None}
+    assert torch.equal(demiglace.load(file)(torch.ones(1, 8)), net(torch.ones(1, 8)))
+
+
+def test_inspect_of_something_else_says_so(tmp_path, capsys):
+    (tmp_path / "x").write_text("something")
+    assert main(["inspect", str(tmp_path / "x")]) == 2
+    assert "not a packed model" in capsys.readouterr().err

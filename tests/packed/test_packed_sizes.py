@@ -1,0 +1,72 @@
+"""Sections near their entropy, small headers, and the ratios that plain tensors reach."""
+
+import pytest
+import torch
+from torch import nn
+
+from demiglace.artifact import SourceOrigin
+from demiglace.artifact.inspection import inspect
+from demiglace.artifact.packed import pack
+from demiglace.graph import ModelGraph
+
+BARS = {
+    "bfloat16": (0.72, lambda x: x.bfloat16()),
+    "float32": (0.88, lambda x: x),
+    "float16": (0.95, lambda x: x.half()),
+    "sparse": (0.15, lambda x: x * (torch.rand(x.shape) > 0.9)),
+    "bfloat16 in float32": (0.36, lambda x: x.bfloat16().float()),
+}
+
+
+@pytest.mark.parametrize("name", BARS)
+def test_plain_tensors_reach_their_ratio(name, packed, gaussian):
+    bar, made = BARS[name]
+    tensor = made(gaussian(500, 400))
+    assert packed(t=tensor)[0].bytes <= bar * tensor.nbytes
+
+
+@pytest.mark.parametrize("count", [30, 1_000, 20_000, 300_000])
+@pytest.mark.parametrize("spread", [0.3, 2.0, 30.0])
+def test_integers_take_their_entropy_and_little_more(count, spread, tmp_path, gaussian):
+    from packed_models import Holder
+
+    codes = (gaussian(count) * spread).round().clamp(-127, 127).to(torch.int8)
+    path = tmp_path / "m.dgz"
+    pack(ModelGraph(Holder(t=codes)), path, origin=SourceOrigin("x"))
+    (report,) = inspect(path).tensors
+    assert report.bytes <= 1.01 * report.entropy * count / 8 + 64
+
+
+@pytest.mark.parametrize("sparsity", [0.5, 0.9, 0.99])
+def test_sparse_integers_take_their_entropy_and_little_more(sparsity, tmp_path, gaussian):
+    from packed_models import Holder
+
+    codes = (gaussian(300, 400) * 3).round() * (torch.rand(300, 400) > sparsity)
+    for dtype in (torch.int8, torch.float32):
+        path = tmp_path / "m.dgz"
+        pack(ModelGraph(Holder(t=codes.to(dtype))), path, origin=SourceOrigin("x"))
+        (report,) = inspect(path).tensors
+        assert report.bytes <= 1.01 * report.entropy * codes.numel() / 8 + 64
+
+
+def test_a_mask_that_its_zeros_tell_takes_next_to_nothing(packed, gaussian):
+    model = nn.Linear(300, 200)
+    keep = torch.rand(200, 300) > 0.8
+    with torch.no_grad():
+        model.weight.mul_(keep)
+    _, back = packed(model, masks={"weight": keep})
+    assert back.stored["mask:weight"].bytes < 32
+
+
+def test_the_header_of_a_large_network_is_small(tmp_path):
+    import torchvision
+
+    with torch.device("meta"):
+        model = torchvision.models.resnet50()
+    model.to_empty(device="cpu")
+    for tensor in [*model.parameters(), *model.buffers()]:
+        tensor.data.zero_()
+    path = tmp_path / "m.dgz"
+    written = pack(ModelGraph(model), path, origin=SourceOrigin("torchvision", {"name": "resnet50"}))
+    blocks = sum(one.bytes for one in inspect(path).tensors)
+    assert written.bytes - blocks <= 1536
