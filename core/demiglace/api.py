@@ -174,12 +174,18 @@ def participants(
     )
 
 
-def load(path: str | Path, model: nn.Module | Callable[[], nn.Module] | None = None) -> nn.Module:
+def load(
+    path: str | Path,
+    model: nn.Module | Callable[[], nn.Module] | None = None,
+    *,
+    allow_code: Sequence[str | Path] = (),
+) -> nn.Module:
     """The module of a run directory, artifact or packed file, ready to use: no data, no pickle, no network.
 
     Args:
         path: a run directory, the artifact's own, or a packed file (`.dgz`).
         model: for a model that a caller handed in, a module of the same structure, or what builds one.
+        allow_code: files and folders that the source `python` may load code from.
 
     Raises:
         ArtifactError: when the files are damaged or do not fit the module.
@@ -190,7 +196,8 @@ def load(path: str | Path, model: nn.Module | Callable[[], nn.Module] | None = N
     folder = Path(path)
     if (folder / MODEL).is_dir():
         folder /= MODEL
-    return open_artifact(folder, model=model, resolve=structures(discover())).module
+    with allowing_code(allow_code):
+        return open_artifact(folder, model=model, resolve=structures(discover())).module
 
 
 def _never() -> None:

@@ -25,6 +25,8 @@ class Result:
     #: Everything that `run.json` holds.
     record: RunRecord
     gates: tuple[Verdict, ...] = ()
+    #: Files and folders that code could be loaded from; whoever loads the result must allow them again.
+    code: tuple[Path, ...] = ()
 
     @property
     def model(self) -> nn.Module:

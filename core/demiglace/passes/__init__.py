@@ -13,7 +13,7 @@ from demiglace.passes.base import (
 from demiglace.passes.config import Config, Share, Targeted
 from demiglace.passes.context import Asked, Context
 from demiglace.passes.contract import Contract
-from demiglace.passes.local_code import allowed_file, allowing_code
+from demiglace.passes.local_code import allowed_code, allowed_file, allowing_code
 from demiglace.passes.metric import Metric
 from demiglace.passes.participant import Loop, Participant, Position
 from demiglace.passes.schedule import Moment, Schedule, moment_steps, moment_words
@@ -46,6 +46,7 @@ __all__ = [
     "SourceSpec",
     "Targeted",
     "Trainer",
+    "allowed_code",
     "allowed_file",
     "allowing_code",
     "moment_steps",

@@ -14,16 +14,22 @@ from pathlib import Path
 from demiglace.errors import UsageError
 
 _ALLOWED: ContextVar[tuple[Path, ...]] = ContextVar("allowed_code", default=())
+"""As the caller wrote them, made absolute where they are used."""
 
 
 @contextmanager
 def allowing_code(paths: Iterable[str | Path]) -> Iterator[None]:
     """Let code be loaded from these files, and from files in these folders, while the block runs."""
-    token = _ALLOWED.set((*_ALLOWED.get(), *(Path(path).resolve() for path in paths)))
+    token = _ALLOWED.set((*_ALLOWED.get(), *map(Path, paths)))
     try:
         yield
     finally:
         _ALLOWED.reset(token)
+
+
+def allowed_code() -> tuple[Path, ...]:
+    """The files and folders that are allowed now, as the caller wrote them."""
+    return _ALLOWED.get()
 
 
 def allowed_file(path: str | Path) -> Path:
@@ -33,7 +39,7 @@ def allowed_file(path: str | Path) -> Path:
         UsageError: when the caller did not allow it.
     """
     file = Path(path).resolve()
-    if not any(file == allowed or allowed in file.parents for allowed in _ALLOWED.get()):
+    if not any(allowed.resolve() in {file, *file.parents} for allowed in _ALLOWED.get()):
         raise UsageError(
             f"the recipe wants to run Python code from {path}",
             hint=f"if you trust that file, say so: --allow-code {path}",

@@ -97,5 +97,6 @@ def _nonzero(footprint: Footprint) -> int:
 
 def _usage(result: Result) -> Iterator[str]:
     yield "import demiglace"
-    yield f"model = demiglace.load({str(result.path)!r})"
+    allowed = f", allow_code={[str(path) for path in result.code]}" if result.code else ""
+    yield f"model = demiglace.load({str(result.path)!r}{allowed})"
     yield "outputs = model(inputs)"
