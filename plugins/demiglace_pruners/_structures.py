@@ -35,9 +35,9 @@ class StructuralConfig(Targeted):
     those of groups of one shape. Scores of several groups compete relative to their group's mean."""
     importance: Name = "l2"
     """By what units are ranked. From weights alone: `l1` or `l2` norm of the weights that produce a unit, the
-    scale of its `batchnorm`, or `random`. From calibration data, at the layers that read a unit:
-    `activation_mean`, `activation_variance`, `apoz` (how often it is not zero behind a ReLU), `wanda` (the
-    weights that read it times its norm), and, with labels, `taylor` (the loss's change to first order)."""
+    scale of its `batchnorm`, or `random`. From calibration data: `wanda` (the weights that produce a unit
+    times the norms of their inputs) and, where layers read it, `activation_mean`, `activation_variance` and
+    `apoz` (how often it is not zero behind a ReLU). With labels: `taylor` (the loss's first-order change)."""
     min_kept: Annotated[int, Field(ge=1)] = 1
     """Units that every group keeps at least."""
     round_to: Annotated[int, Field(ge=1)] = 1

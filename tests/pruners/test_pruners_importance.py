@@ -62,20 +62,46 @@ def test_activation_statistics_are_those_of_what_is_read():
     assert close(scores("apoz", model, context()), (seen > 0).double().mean(0))
 
 
-def test_wanda_is_weights_times_the_norm_of_their_inputs():
+def test_wanda_is_weights_times_the_norms_of_their_inputs():
     model = perceptron()
-    norms = hidden(model).square().mean(0).sqrt()
-    expected = (model.module[2].weight.detach().abs() * norms).sum(0)
+    norms = INPUTS.square().mean(0).sqrt()
+    expected = (model.module[0].weight.detach().abs() * norms).sum(1)
     assert close(scores("wanda", model, context()), expected)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: nn.Conv2d(8, 8, 3, padding=1),
+        lambda: nn.Conv2d(8, 8, 3, padding=1, groups=2),
+        lambda: nn.Conv2d(8, 16, 1, groups=4),
+        lambda: nn.ConvTranspose2d(8, 6, 3, padding=1),
+    ],
+    ids=["plain", "grouped", "more outputs than inputs", "transposed"],
+)
+def test_wanda_finds_the_input_of_each_weight_of_a_convolution(layer):
+    torch.manual_seed(0)
+    images = torch.randn(16, 8, 4, 4) * torch.arange(1.0, 9).view(8, 1, 1)
+    net = nn.Sequential(layer(), nn.ReLU(), nn.Flatten(), nn.LazyLinear(4))
+    net(images)
+    model, where = ModelGraph(net, Example((images[:2],))), context(images, CLASSES[:16])
+    batches = calibration_batches(where, 16, 16)
+    norms, conv = images.square().mean((0, 2, 3)).sqrt(), net[0]
+    # Weights of magnitude |w| on channels that hold their norm everywhere: each output is its unit's score.
+    magnitudes = conv.weight.detach().abs().sum((2, 3), keepdim=True)
+    compute = F.conv_transpose2d if isinstance(conv, nn.ConvTranspose2d) else F.conv2d
+    expected = compute(norms.view(1, 8, 1, 1), magnitudes, groups=conv.groups).flatten()
+    for group in model.groups:
+        [made] = (one for one in group.slices if one.tensor == "0.weight" and one.role == "produced")
+        found = criterion("wanda")(group, gathered("wanda", model, [group], batches, where))
+        assert close(found, expected[made.index].sum(1))
+    assert model.groups
 
 
 def test_a_channel_that_is_read_at_many_places_counts_all_of_them():
     model, where = convolution(), context(IMAGES, CLASSES[:16])
     seen = hidden(model, IMAGES).flatten(2)
     assert close(scores("activation_mean", model, where), seen.mean((0, 2)))
-    weight = model.module[3].weight.detach().abs().unflatten(1, (5, 4))
-    expected = (weight * seen.square().mean(0).sqrt()).sum((0, 2))
-    assert close(scores("wanda", model, where), expected)
 
 
 def through_gates(model, where, loss):

@@ -16,14 +16,14 @@ from demiglace.graph import Group, ModelGraph
 from demiglace.passes import Context
 from demiglace.training import is_classes, named_loss, prediction
 from demiglace_pruners.importance import GATHERED, Name
-from demiglace_pruners.importance.statistics import Inputs, Statistics, reader
+from demiglace_pruners.importance.statistics import Inputs, Statistics, layer_of_weight
 
 if TYPE_CHECKING:
     from demiglace.calibration import CalibrationBatches
     from demiglace.data import Batch
 
-_READERS = {"Linear", "_ConvNd"}
-"""Layers that read channels along the axis where collectors look for them."""
+_MULTIPLYING = {"Linear", "_ConvNd"}
+"""Layers that multiply their input, whose channels are where collectors look for them."""
 
 
 def gathered(
@@ -47,11 +47,11 @@ def _inputs(
     batches: CalibrationBatches,
     context: Context,
 ) -> dict[str, Inputs]:
-    readers = dict.fromkeys(reader(one) for group in groups for one in group.slices if one.role == "consumed")
+    layers = dict.fromkeys(layer_of_weight(one.tensor) for group in groups for one in group.slices)
     watched = {
         layer: (Moments("input"), ZeroShare("input"))
-        for layer in readers
-        if not _READERS.isdisjoint(known.types.get(layer, ()))
+        for layer in layers
+        if not _MULTIPLYING.isdisjoint(known.types.get(layer, ()))
     }
     calibrate(model, batches, {layer: Several(*parts) for layer, parts in watched.items()}, context)
     return {

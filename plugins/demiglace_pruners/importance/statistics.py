@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from demiglace.graph import holder
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -34,7 +36,7 @@ class Statistics:
     #: Class names, from a layer's own to its bases, by the layer's name.
     types: Mapping[str, tuple[str, ...]]
     generator: torch.Generator
-    #: By layer, for those that read units of a group and were called.
+    #: By layer, for linear layers and convolutions that make or read units of a group and were called.
     inputs: Mapping[str, Inputs] = field(default_factory=dict)
     #: By parameter and dimension: in each batch, weight times gradient of the loss, summed over all other
     #: dimensions; shape `[batches, indices]`.
@@ -62,13 +64,12 @@ class Statistics:
     def read(self, group: Group) -> Iterator[tuple[Slice, Inputs]]:
         """The slices by which layers read the group's units, with what these layers get."""
         for one in group.slices:
-            inputs = self.inputs.get(reader(one)) if one.role == "consumed" else None
+            inputs = self.inputs.get(layer_of_weight(one.tensor)) if one.role == "consumed" else None
             # A grouped convolution reads each channel in its own group only: its indices are others.
             if inputs is not None and len(inputs.mean) == self.tensors[one.tensor].shape[one.dim]:
                 yield one, inputs
 
 
-def reader(one: Slice) -> str:
-    """The layer whose `weight` a slice belongs to; empty for any other tensor."""
-    layer, _, own = one.tensor.rpartition(".")
-    return (layer or ".") if own == "weight" else ""
+def layer_of_weight(tensor: str) -> str:
+    """The layer whose `weight` a tensor is; empty for any other tensor."""
+    return holder(tensor) if tensor.rpartition(".")[2] == "weight" else ""
