@@ -162,7 +162,10 @@ def test_what_the_data_leaves_open_stays_where_it_was():
     torch.testing.assert_close(solution.weight[:, 1], layer.weight.detach()[:, 1])
 
 
-def test_pairs_are_matched_call_by_call_and_kept_channels_are_compared():
+@pytest.mark.parametrize("kept", [torch.tensor([3, 1]), None], ids=["some", "all"])
+def test_pairs_are_matched_call_by_call_and_kept_channels_are_compared(kept):
+    """What follows the layer works in place on its output, which must not reach what was wanted."""
+
     class Twice(nn.Module):
         def __init__(self, outputs):
             super().__init__()
@@ -171,12 +174,12 @@ def test_pairs_are_matched_call_by_call_and_kept_channels_are_compared():
         def forward(self, x):
             return F.relu_(self.fc(x)).sum() + F.relu_(self.fc(x * 2)).sum()
 
-    original, model = Twice(4), Twice(2)
+    original, model = Twice(4), Twice(4 if kept is None else 2)
     batches = [Batch((torch.randn(6, 3),)) for _ in range(3)]
-    kept = torch.tensor([3, 1])
     [equations] = normal_equations(original, ModelGraph(model), batches, {"fc": kept}, context()).values()
     x = torch.cat([part for batch in batches for part in (batch.args[0], 2 * batch.args[0])])
-    y = original.fc(x)[:, kept].detach()
+    y = original.fc(x).detach()
+    y = y if kept is None else y[:, kept]
     assert equations.rows == 36
     torch.testing.assert_close(equations.moment[0, :, :3].float(), y.T @ x / 36)
     assert equations.power == pytest.approx(float(y.square().sum() / 36), rel=1e-5)
