@@ -31,6 +31,7 @@ def test_json_tells_everything(call, acme):
         "passes": ["acme.round"],
         "sources": [],
         "recipes": [],
+        "rules": [],
     }
     assert plugins["bad"]["status"] == "broken"
     assert "no_such_module_of_acme" in plugins["bad"]["error"]

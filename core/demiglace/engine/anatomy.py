@@ -71,6 +71,7 @@ def anatomy(recipe: Recipe, registry: Registry) -> Anatomy:
 
 def _model(recipe: Recipe, registry: Registry) -> ModelGraph:
     checked = check(recipe, registry)
+    registry.load_rules()
     source = model_source(checked, checked.model)
     if source is None:
         raise UsageError(

@@ -54,8 +54,10 @@ def plan(
 
     Raises:
         RecipeError: with every fault of the stage that found one.
+        PluginError: when a plugin's rules of operators cannot be used.
     """
     checked = check(recipe, registry, given)
+    registry.load_rules()
     graph = _structure(checked, model)
     faults = list(_transform_faults(checked.recipe))
     if graph is not None:

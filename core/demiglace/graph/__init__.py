@@ -22,12 +22,18 @@ if TYPE_CHECKING:
     from demiglace.graph.groups import Group as Group
     from demiglace.graph.groups import Slice as Slice
     from demiglace.graph.groups import holder as holder
+    from demiglace.graph.labels import Value as Value
     from demiglace.graph.restructure import apply_verified as apply_verified
+    from demiglace.graph.rules import resize as resize
+    from demiglace.graph.rules import rule as rule
+    from demiglace.graph.trace import Call as Call
     from demiglace.graph.verify import Verification as Verification
 
 _HOMES = {
+    "Call": "trace",
     "Group": "groups",
     "Slice": "groups",
+    "Value": "labels",
     "Verification": "verify",
     "apply_verified": "restructure",
     "holder": "groups",
@@ -35,6 +41,8 @@ _HOMES = {
     "parameters_after": "cost",
     "removal_edits": "cut",
     "removal_of": "cut",
+    "resize": "rules",
+    "rule": "rules",
 }
 
 __all__ = [  # noqa: PLE0604

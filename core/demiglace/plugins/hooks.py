@@ -48,6 +48,26 @@ def demiglace_sources() -> Sequence[SourceSpec]:  # type: ignore[empty-body]
 
 
 @hookspec
+def demiglace_rules() -> Sequence[str]:  # type: ignore[empty-body]
+    """Modules that give operators their rules, so that structures can be removed on both sides of them.
+
+    They are imported, and may import torch, when a recipe is planned. An operator has one rule; one that has
+    none keeps everything that it touches.
+
+        @demiglace.hookimpl
+        def demiglace_rules():
+            return ["acme_passes.rules"]
+
+        # acme_passes/rules.py
+        from demiglace.graph import Call, Value, rule
+
+        @rule("acme.scale")
+        def scaled(call: Call) -> Value:
+            return call["x"]  # the result has the axes of the argument `x`
+    """
+
+
+@hookspec
 def demiglace_recipes() -> Sequence[Path]:  # type: ignore[empty-body]
     """Folders whose `*.toml` files `demiglace run recipe:NAME` and `demiglace init` find by name.
 

@@ -47,6 +47,22 @@ def load_implementation(spec: PassSpec | SourceSpec, plugin: PluginInfo) -> type
     return found
 
 
+def load_rules(plugin: PluginInfo) -> None:
+    """Import the modules in which a plugin registers the rules of operators.
+
+    Raises:
+        PluginError: one cannot be imported, or gives a rule to an operator that has one.
+    """
+    for module in plugin.rules:
+        try:
+            import_module(module)
+        except (Exception, SystemExit) as error:
+            hint = _extra_hint(error.name, plugin) if isinstance(error, ModuleNotFoundError) else None
+            raise PluginError(
+                f"the rules {module!r} of plugin {plugin} cannot be used: {described(error)}", hint=hint
+            ) from error
+
+
 def _fault(
     spec: PassSpec | SourceSpec, plugin: PluginInfo, text: str, hint: str | None = None
 ) -> PluginError:

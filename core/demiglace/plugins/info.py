@@ -34,6 +34,8 @@ class PluginInfo:
     #: Names of model and data sources; a name that gives both stands here once.
     sources: tuple[str, ...] = ()
     recipes: tuple[str, ...] = ()
+    #: Modules that register rules of operators.
+    rules: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.name} ({self.distribution} {self.version})"

@@ -40,6 +40,7 @@ def _loaded(plugin: object, info: PluginInfo) -> Contribution:
     passes = _given(hook.demiglace_passes, PassSpec)
     sources = _given(hook.demiglace_sources, SourceSpec)
     folders = _given(hook.demiglace_recipes, Path)
+    rules = _given(hook.demiglace_rules, str)
     check_specs([*passes, *sources])
     recipes = recipes_in(folders)
     info = replace(
@@ -47,6 +48,7 @@ def _loaded(plugin: object, info: PluginInfo) -> Contribution:
         passes=tuple(spec.name for spec in passes),
         sources=tuple(dict.fromkeys(spec.name for spec in sources)),
         recipes=tuple(recipes),
+        rules=tuple(rules),
     )
     return Contribution(info, tuple(passes), tuple(sources), tuple(recipes.items()))
 

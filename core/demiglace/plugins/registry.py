@@ -88,6 +88,17 @@ class Registry:
 
         return load_implementation(spec, self.plugin_of(spec))
 
+    def load_rules(self) -> None:
+        """Import the modules in which plugins register the rules of operators, and with them torch.
+
+        Raises:
+            PluginError: one cannot be imported; the message names the plugin and its version.
+        """
+        from demiglace.plugins.implementation import load_rules
+
+        for plugin in self.plugins:
+            load_rules(plugin)
+
     def recipe(self, name: str) -> Path:
         """The file of a shipped recipe.
 

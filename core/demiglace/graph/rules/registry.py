@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
@@ -21,9 +21,14 @@ RESIZES: dict[str, Resize] = {}
 
 
 def rule(*operators: str) -> Callable[[Rule], Rule]:
-    """Register how operators (`aten.conv2d`, without the overload) carry labels."""
+    """Register how operators (`aten.conv2d`, without the overload) carry labels.
+
+    Raises:
+        ValueError: when one of them has a rule already.
+    """
 
     def register(function: Rule) -> Rule:
+        _refuse_second(RULES, operators)
         RULES.update(dict.fromkeys(operators, function))
         return function
 
@@ -31,13 +36,20 @@ def rule(*operators: str) -> Callable[[Rule], Rule]:
 
 
 def resize(*operators: str) -> Callable[[Resize], Resize]:
-    """Register how the literals of operators follow a cut."""
+    """Register how the literals of operators follow a cut; raises as `rule`."""
 
     def register(function: Resize) -> Resize:
+        _refuse_second(RESIZES, operators)
         RESIZES.update(dict.fromkeys(operators, function))
         return function
 
     return register
+
+
+def _refuse_second(known: Mapping[str, object], operators: Iterable[str]) -> None:
+    twice = sorted(known.keys() & set(operators))
+    if twice:
+        raise ValueError(f"the operator {twice[0]!r} has a rule already")
 
 
 def count(kept: Tensor | None, size: int) -> int:
