@@ -106,7 +106,11 @@ def test_a_loss_that_is_not_finite_is_named_before_it_is_stepped(module, loader)
         (recipe(PRUNE), {}, "how many steps an epoch has"),
         (recipe(PRUNE), {"steps_per_epoch": 0}, "has no step"),
         (recipe(), {}, "one train pass with participants"),
-        ({"name": "two", "pass": [{"use": "prune.nm"}, TRAIN]}, {}, "this one has prune.nm, train.supervised"),
+        (
+            {"name": "two", "pass": [{"use": "prune.nm"}, TRAIN]},
+            {},
+            "this one has prune.nm, train",
+        ),
         (recipe(SOFT | {"teacher": "recipe"}), {"steps_per_epoch": 10}, "needs teacher"),
     ],
 )

@@ -32,8 +32,9 @@ from demiglace.engine.record import RunRecord
 from demiglace.engine.result import Result
 from demiglace.engine.step import Workshop, evaluate, evaluate_control, new_record, run_step
 from demiglace.errors import ArtifactError, Interrupted, UsageError
-from demiglace.passes import Metric
+from demiglace.passes import Kind, Metric, allowed_code
 from demiglace.recipe import ORIGINAL
+from demiglace.training import connected
 
 if TYPE_CHECKING:
     from torch import nn
@@ -58,15 +59,21 @@ class Execution:
     _clock: Clock = field(default_factory=Clock, init=False)
 
     def run(self) -> Result:
-        """Run every step, judge the gates, save the model.
+        """Run every step, judge the gates, save the model; of several processes only the first writes.
 
         Raises:
             DemiglaceError: of the class that tells what failed; `run.json` says it too.
         """
+        with connected(self.plan.checked.recipe.run.processes) as rank:
+            if rank > 0:
+                self.out, self.listener = None, Listener()
+            return self._execute(leads=rank == 0)
+
+    def _execute(self, *, leads: bool) -> Result:
         folder = None if self.out is None else RunFolder(self.out)
         record = RunRecord(self.plan.checked.recipe.resolved(), environment())
         try:
-            result = self._run(record, folder)
+            result = self._run(record, folder, leads=leads)
         except BaseException as error:
             self._close(record, folder, error)
             raise
@@ -93,7 +100,7 @@ class Execution:
         with suppress(ArtifactError, OSError) if failed else nullcontext():
             _write_end(folder, record)
 
-    def _run(self, record: RunRecord, folder: RunFolder | None) -> Result:
+    def _run(self, record: RunRecord, folder: RunFolder | None, *, leads: bool) -> Result:
         recipe = self.plan.checked.recipe
         if not self.plan.checked.steps:
             raise UsageError("the recipe has no pass", hint="add a [[pass]] table")
@@ -108,14 +115,15 @@ class Execution:
         for number, step in enumerate(self.plan.checked.steps, 1):
             self.check_interrupt()
             shop.keep_original(self.plan.checked.steps[number - 1 :])
-            self._run_step(shop, step, number, record, folder)
+            if leads or step.spec.kind is not Kind.EXPORTER:
+                self._run_step(shop, step, number, record, folder)
             at[step.id] = shop.metrics | _footprint_metrics(shop)
         final = shop.metrics | _footprint_metrics(shop)
         verdicts = tuple(judge_all(recipe.gate, final, at))
         record.gates = [verdict.to_json() for verdict in verdicts]
         if folder is not None:
             self._save(shop, folder, record)
-        return Result(shop.model, self.out, record, verdicts)
+        return Result(shop.model, self.out, record, verdicts, allowed_code())
 
     def _run_step(
         self, shop: Workshop, step: Step, number: int, record: RunRecord, folder: RunFolder | None

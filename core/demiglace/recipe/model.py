@@ -149,6 +149,8 @@ class RunTable(Table):
     """`auto` (an accelerator if there is one), `cpu`, `cuda`, `cuda:1`, `mps`."""
     threads: Annotated[int, Field(ge=1, le=4096)] | None = None
     """CPU threads of a run; left out: as many as torch takes."""
+    processes: Annotated[int, Field(ge=1, le=65536)] | None = None
+    """How many processes train together, as `torchrun` starts them; left out: as many as there are."""
     dtype: Literal["float32", "float64", "bfloat16", "float16"] | None = None
     """The type of weights and inputs; left out: as the source gives them."""
 

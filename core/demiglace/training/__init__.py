@@ -8,6 +8,7 @@ from demiglace.training.named import refuse
 from demiglace.training.optimizers import named_optimizer, optimizer_problems
 from demiglace.training.outputs import prediction
 from demiglace.training.pacing import Pacer
+from demiglace.training.processes import connected
 from demiglace.training.scheduled import Scheduled
 from demiglace.training.schedulers import named_pacer, scheduler_problems
 from demiglace.training.settings import Settings, Stopping, TaskLoss
@@ -20,6 +21,7 @@ __all__ = [
     "Stopping",
     "TaskLoss",
     "TrainingLoop",
+    "connected",
     "evaluating",
     "fit",
     "hold_masks",

@@ -22,6 +22,7 @@ from demiglace.training.modes import forked_rng, kept_modes
 from demiglace.training.objective import Objective, culprit
 from demiglace.training.overriding import overriding
 from demiglace.training.pacing import warm_up
+from demiglace.training.processes import Processes
 from demiglace.training.task import task_of
 from demiglace.training.validation import validate
 from demiglace.training.watch import Snapshot, Watch
@@ -74,6 +75,8 @@ class TrainingLoop(Changing):
         cleanup: ExitStack,
         data: Data,
     ) -> None:
+        self._processes = Processes()
+        data = self._processes.whole(data)
         super().__init__(model, context, extent(data, settings), cleanup)
         self.history = History()
         self._settings, self._participants, self._data = settings, participants, data
@@ -111,6 +114,7 @@ class TrainingLoop(Changing):
             self._average = Average(self.model, settings.ema)
         handle = hold_masks(optimizer, self.model)
         self._cleanup.callback(handle.remove)
+        self._processes.start(module, self.at, self.context.seed)
         self._good = Snapshot(self.model)
         self._started = True
 
@@ -150,8 +154,10 @@ class TrainingLoop(Changing):
         examples = sum(len(batch) for batch in group)
         for batch in group:
             self._backward(batch, 1.0 if len(group) == 1 else len(batch) / examples)
+        self._processes.sum_gradients(self._trained)
         self._clip()
         self.optimizer.step()
+        self._processes.share_buffers(self.model.module)
         if self._average is not None:
             self._average.update()
         if self._pacer is not None:
@@ -160,17 +166,20 @@ class TrainingLoop(Changing):
         for after in self._after:
             after(at)
 
-    def _backward(self, batch: Batch, share: float) -> None:
+    def _backward(self, whole: Batch, share: float) -> None:
         """Add one batch's gradients, weighted by its share of the step's examples."""
         context, at = self.context, self.at
         context.check_interrupt()
         self._batch += 1
+        batch, own = self._processes.part(whole)
         total, terms = self._objective(self.model.module, batch)
-        value = total.item()
+        loss, means = self._processes.mean(total, terms, own)
+        value = loss.item()
         if not math.isfinite(value):
-            self._diverge(culprit(terms))
+            self._diverge(culprit(means))
+        share *= own
         (total if share == 1.0 else total * share).backward()
-        self.history.add(value, terms)
+        self.history.add(value, means)
         self._forget_captures()
         context.on_progress(at.step, at.steps, f"epoch {at.epoch + 1}, loss {value:.4g}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from itertools import count
@@ -39,7 +40,8 @@ def command(recipe: Recipe, registry: Registry, as_json: bool, quiet: bool, out:
     from demiglace.cli.progress import progress
     from demiglace.engine.signals import interruptible
 
-    with interruptible() as interrupt, progress(sys.stderr, quiet=quiet) as listener:
+    speaks = os.environ.get("RANK", "0") == "0"  # of several processes, the first
+    with interruptible() as interrupt, progress(sys.stderr, quiet=quiet or not speaks) as listener:
         result = run(
             recipe,
             out=_free_directory(recipe.name) if out is None else out,
@@ -47,9 +49,9 @@ def command(recipe: Recipe, registry: Registry, as_json: bool, quiet: bool, out:
             listener=listener,
             check_interrupt=interrupt.check,
         )
-    if as_json:
+    if as_json and speaks:
         print_json(result.record.to_json() | {"path": str(result.path)})
-    elif not quiet:
+    elif not quiet and speaks:
         click.echo(_summary(result), nl=False)
     return EXIT_OK if result.passed else EXIT_GATE_MISSED
 
