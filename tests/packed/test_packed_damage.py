@@ -81,6 +81,19 @@ def test_overwritten_stretches_are_refused(sound, tmp_path_factory, data):
         unpack(path)
 
 
+def test_nothing_is_decompressed_or_decoded_before_its_checksum(sound, refused):
+    header = len(sound) - 4 - int.from_bytes(sound[16:20], "little")
+    for place in range(8 * header, 8 * len(sound), 29):
+        content = bytearray(sound)
+        content[place // 8] ^= 1 << place % 8
+        refused(bytes(content), "header's checksum differs")
+    first = 64 + 2 + 4  # prelude, length, checksum
+    for place in range(8 * first, 8 * first + 400, 29):
+        content = bytearray(sound)
+        content[place // 8] ^= 1 << place % 8
+        refused(bytes(content), "block's checksum differs")
+
+
 def test_something_behind_the_file_is_refused(sound, refused):
     refused(sound + b"\0", "should have")
 
