@@ -40,12 +40,13 @@ def fall(result: Result) -> dict[str, float]:
     return {"fall, times": history[0]["loss"] / history[-1]["loss"]}
 
 
-SELF = ["gradual.control=false", "soft.teacher=start", "soft.alpha=0.7"]
+LONG = ("prune.amount=0.98", "gradual.epochs=50")
+SELF = (*LONG, "soft.teacher=start", "soft.alpha=0.7")
 CASES = {
     "gradual-95": ("gradual-95", (), against_dense),
     "gradual-98": ("gradual-98", (), against_dense),
-    "gradual-98 with a better teacher": ("gradual-teacher", ("gradual.epochs=50",), against_dense),
-    "gradual-98 from itself": ("gradual-teacher", (*SELF, "gradual.epochs=50"), against_dense),
+    "gradual-98 with a better teacher": ("gradual-teacher", LONG, against_dense),
+    "gradual-98 from itself": ("gradual-teacher", SELF, against_dense),
     "teacher-student": ("teacher-student", (), against_labels),
     "distill-textbook": ("distill-textbook", (), fall),
 }

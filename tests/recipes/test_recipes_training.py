@@ -39,7 +39,7 @@ def test_a_quarter_size_student_learns_from_a_teacher_that_its_recipe_trains():
     counted = sum(one.numel() for one in result.model.parameters())
     assert counted <= 431_080 / 4
     step = result.steps[0]
-    assert step.metrics["accuracy"].value >= 0.90
+    assert step.metrics["accuracy"].value >= 0.88
     assert set(step.control) == set(step.metrics), "the same student on labels alone"
     assert "loss.soft.kl" in step.figures["history"][0]
     assert "loss.soft.kl" not in step.figures["control"]["history"][0]
@@ -55,7 +55,7 @@ def test_pruner_and_teacher_take_part_in_one_training():
     result = run("gradual-teacher", "dense.epochs=8", "gradual.epochs=12", "gate.accuracy.max_drop=0.04")
     assert result.passed
     step = result.steps[1]
-    assert step.after.over(step.after.pruned).sparsity == pytest.approx(0.98, abs=1e-4)
+    assert step.after.over(step.after.pruned).sparsity == pytest.approx(0.95, abs=1e-4)
     assert {"loss.task", "loss.soft.kl"} <= set(step.figures["history"][0])
 
 
@@ -65,7 +65,11 @@ def test_channels_really_go_while_the_network_trains(tmp_path):
     shapes = {name: tuple(one.shape) for name, one in result.model.named_parameters() if one.dim() > 1}
     widths = {name: shapes[f"{name}.weight"][0] for name in ("conv1", "conv2", "fc1")}
     # Each point rounds to whole channels in each layer.
-    assert widths == {"conv1": pytest.approx(10, abs=1), "conv2": pytest.approx(25, abs=1), "fc1": 250}
+    assert widths == {
+        "conv1": pytest.approx(10, abs=1),
+        "conv2": pytest.approx(25, abs=1),
+        "fc1": pytest.approx(250, abs=1),
+    }
     assert shapes["fc1.weight"][1] == 16 * widths["conv2"]
     assert sum(widths.values()) == pytest.approx((20 + 50 + 500) / 2, abs=1)
     inputs = torch.rand(3, 1, 28, 28)
