@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from demiglace.passes import Config, Context, Evaluator, Kind, Metric, PassSpec
@@ -36,22 +36,16 @@ class Sparsity(Evaluator[SparsityConfig]):
         from demiglace.measure import measure
 
         footprint = measure(model)
-        with_zeros = [
-            name
-            for name, layer in footprint.layers.items()
-            if layer.zeros and model.module.get_parameter(name).dim() > 1
-        ]
-        masked = [name for name in footprint.layers if name in model.masks]
         metrics = {
             "sparsity": _share(footprint.zeros, footprint.parameters),
-            "sparsity_pruned_layers": _over(footprint, masked or with_zeros),
+            "sparsity_pruned_layers": _over(footprint, footprint.pruned),
         }
         if self.config.per_layer:
-            metrics |= {f"sparsity.{name}": _over(footprint, [name]) for name in with_zeros}
+            metrics |= {f"sparsity.{name}": _over(footprint, [name]) for name in footprint.pruned}
         return metrics
 
 
-def _over(footprint: Footprint, names: list[str]) -> Metric:
+def _over(footprint: Footprint, names: Sequence[str]) -> Metric:
     total = footprint.over(names)
     return _share(total.zeros, total.parameters)
 

@@ -47,3 +47,23 @@ def test_zeros_without_masks_count_too():
         model.module[0].bias.zero_()  # a bias is no pruned layer
     found = measured(model, per_layer=False)
     assert found == {"sparsity": 10 / 74, "sparsity_pruned_layers": 0.25}
+
+
+def test_zeros_of_a_quantized_model_count():
+    import torch
+    from torch import nn
+
+    import demiglace
+
+    torch.manual_seed(0)
+    passes = [
+        {"use": "prune.magnitude", "amount": 0.5},
+        {"use": "prune.finalize"},
+        {"use": "quantize.weight_only", "bits": 8},
+        {"use": "evaluate.sparsity"},
+    ]
+    result = demiglace.run(
+        {"pass": passes}, model=nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 8))
+    )
+    assert result.metrics["sparsity_pruned_layers"] >= 0.5
+    assert result.metrics["sparsity.0.weight"] > 0

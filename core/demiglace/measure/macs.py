@@ -39,8 +39,20 @@ def _counted_on_shapes(module: nn.Module, example: Example) -> int:
     state = {id(tensor): fake.from_tensor(tensor) for _, tensor in _state(module)}
     tensors = {name: state[id(tensor)] for name, tensor in _state(module)}
     args, kwargs = tree_map_only(torch.Tensor, fake.from_tensor, (example.args, dict(example.kwargs)))
-    with fake:
+    with fake, _attributes_kept(module):
         return _counted(module, tensors, args, kwargs)
+
+
+@contextmanager
+def _attributes_kept(module: nn.Module) -> Iterator[None]:
+    """Put back what a forward keeps in attributes: made from fake tensors, it would stay fake."""
+    before = [(each, dict(vars(each))) for each in module.modules()]
+    try:
+        yield
+    finally:
+        for each, attributes in before:
+            vars(each).clear()
+            vars(each).update(attributes)
 
 
 def _counted_on_values(module: nn.Module, example: Example) -> int:
