@@ -1,5 +1,7 @@
 """`python -m demiglace` is the command line."""
 
+import sys
+
 from demiglace.cli import main
 
-main()
+sys.exit(main())

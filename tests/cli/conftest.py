@@ -33,7 +33,7 @@ def spawn():
     """Call the command line in a process of its own; keyword arguments are environment variables."""
 
     def spawned(*arguments, **environment):
-        command = [sys.executable, "-m", "demiglace.cli", *map(str, arguments)]
+        command = [sys.executable, "-m", "demiglace", *map(str, arguments)]
         return subprocess.run(
             command, capture_output=True, text=True, env=os.environ | environment, check=False, timeout=120
         )

@@ -125,7 +125,7 @@ def test_a_reader_that_goes_away_leaves_no_traceback():
     reading, writing = os.pipe()
     os.close(reading)
     process = subprocess.run(
-        [sys.executable, "-m", "demiglace.cli", "schema"], stdout=writing, stderr=subprocess.PIPE, check=False
+        [sys.executable, "-m", "demiglace", "schema"], stdout=writing, stderr=subprocess.PIPE, check=False
     )
     os.close(writing)
     assert process.stderr == b""

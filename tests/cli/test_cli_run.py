@@ -104,7 +104,7 @@ def test_local_code_runs_only_when_the_command_line_says_so(call, here):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_run_and_leaves_it_consistent(here, number, code):
     (here / "r.toml").write_text(TRAINING)
-    command = [sys.executable, "-m", "demiglace.cli", "run", "r.toml", "--out", "done"]
+    command = [sys.executable, "-m", "demiglace", "run", "r.toml", "--out", "done"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)
     lines = iter(process.stderr.readline, "")
     assert any("[2/2]" in line for line in lines)

@@ -1,7 +1,0 @@
-"""`python -m demiglace.cli` is `demiglace`."""
-
-import sys
-
-from demiglace.cli import main
-
-sys.exit(main())
