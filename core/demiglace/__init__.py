@@ -38,7 +38,7 @@ _HOMES = {
     "run": "demiglace.api",
 }
 
-__all__ = [  # noqa: F822 - resolved by `__getattr__`
+__all__ = [
     "DemiglaceError",
     "Recipe",
     "Result",

@@ -61,8 +61,9 @@ class Cast(Editor[CastConfig]):
 
     def _refuse_overflow(self, name: str, tensor: Tensor) -> None:
         if bool(tensor.isinf().sum() != tensor.to(self._dtype).isinf().sum()):
+            largest = float(tensor.detach().abs().amax())
             raise GraphError(
-                f"{name!r} holds values up to {float(tensor.detach().abs().amax()):g}, beyond the range of float16",
+                f"{name!r} holds values up to {largest:g}, beyond the range of float16",
                 hint='use dtype = "bfloat16"',
             )
 

@@ -9,5 +9,5 @@ import demiglace
 
 @demiglace.hookimpl
 def demiglace_recipes() -> list[Path]:
-    """This folder."""
+    """Where the shipped recipes lie."""
     return [Path(__file__).parent]
