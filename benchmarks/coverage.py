@@ -176,8 +176,8 @@ def main() -> None:
         rows.append(in_process(name))
         row = rows[-1]
         print(
-            f"{row.name:32s} {'ok ' if row.ok else 'BAD'} macs {row.macs:.2f} {row.form:6s} {row.equality:6s} "
-            f"{row.seconds:5.1f} s (cpu {row.cpu_seconds:.1f}) "
+            f"{row.name:32s} {'ok ' if row.ok else 'BAD'} macs {row.macs:.2f} {row.form:6s} "
+            f"{row.equality:6s} {row.seconds:5.1f} s (cpu {row.cpu_seconds:.1f}) "
             f"{(row.failure or row.left_alone)[:160]}",
             flush=True,
         )

@@ -46,11 +46,11 @@ def test_indices_of_one_tensor_out_of_line_are_found(tensor, dim):
     model = graph(convolutions(), 2, 3, 8, 8)
     before = copy.deepcopy(model.module.state_dict())
     size = model.module.get_submodule(tensor[0]).state_dict()[tensor[2:]].shape[dim]
+    other = Cut(tensor, dim, tuple(range(size // 2)))
     wrong = [
-        Cut(tensor, dim, tuple(range(size // 2))) if isinstance(one, Cut) and (one.tensor, one.dim) == (tensor, dim)
-        else one
+        other if isinstance(one, Cut) and (one.tensor, one.dim) == (tensor, dim) else one
         for one in halves(model)
-    ]  # fmt: skip
+    ]
     with pytest.raises(VerificationError):
         apply_verified(model, wrong)
     after = model.module.state_dict()
@@ -243,3 +243,48 @@ def test_the_trace_is_dropped_by_an_edit():
     assert [group.units for group in model.groups] == [4, 4]
     transaction.rollback()
     assert [group.units for group in model.groups] == [8, 8]
+
+
+class Faint(nn.Module):
+    """Attention over positions that look alike, because what comes before shrinks what varies.
+
+    Its code keeps the number of heads: with half of the heads gone, it makes two of the one that is left.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.heads = 2
+        self.first, self.second = nn.Conv1d(3, 8, 1), nn.Conv1d(8, 8, 1)
+        self.q, self.k, self.v = (nn.Linear(8, 8) for _ in range(3))
+        self.out = nn.Linear(8, 4)
+        for layer in (self.first, self.second):
+            layer.weight.data.mul_(0.05)
+
+    def forward(self, x):
+        tokens = self.second(self.first(x).sigmoid()).sigmoid().transpose(1, 2)
+        q, k, v = (
+            one(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2) for one in (self.q, self.k, self.v)
+        )
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v, scale=0.5).transpose(1, 2).flatten(2)
+        return self.out(mixed).mean(1)
+
+
+def test_a_wrong_number_of_heads_is_found_where_attention_hardly_matters():
+    torch.manual_seed(0)
+    model = ModelGraph(Faint(), Example((torch.randn(2, 3, 16),)))
+    [heads] = [group for group in model.groups if group.heads]
+    found = copy.deepcopy(model.module)
+    inputs = torch.randn(3, 3, 16)
+    before = found(inputs).detach()
+    found.heads = 1
+    # On its own weights the wrong number hardly shows.
+    assert float((found(inputs).detach() - before).abs().max()) < 1e-6
+    cuts = [edit for edit in removal_edits(model, [(heads, torch.tensor([0]))]) if isinstance(edit, Cut)]
+    transaction, verified = apply_verified(model, cuts)
+    transaction.commit()
+    assert verified is not None
+    assert verified.form == "graph"
+    assert "differs" in verified.reason
+    # And the difference was as plain as any: not one near the tolerance.
+    share = float(verified.reason.split(" by ")[1].split()[0])
+    assert share > 1e-3

@@ -108,3 +108,24 @@ def _settings() -> tuple[bool, ...]:
 def test_an_example_that_does_not_fit_raises_what_the_model_raises():
     with pytest.raises(RuntimeError, match="shape"):
         macs_of(nn.Linear(3, 3), Example((torch.zeros(2, 4),)))
+
+
+class Caching(nn.Module):
+    """Keeps a tensor for the next call."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.kept = nn.Linear(3, 2), None
+
+    def forward(self, x):
+        if self.kept is None:
+            self.kept = torch.full(x.shape, 0.5)
+        return self.layer(x * self.kept)
+
+
+def test_a_tensor_that_a_forward_keeps_does_not_stay_fake():
+    module = Caching()
+    example = Example((torch.ones(2, 3),))
+    assert macs_of(module, example) == 2 * 3 * 2
+    assert module.kept is None
+    assert module(*example.args).isfinite().all()

@@ -35,7 +35,7 @@ def export(module: nn.Module, example: Example | None, *, training: bool = False
 
     if example is None:
         raise GraphError("tracing the model needs an example input", hint="pass `example_inputs`, or data")
-    with _mode(module, training), _plain_attention(), torch.enable_grad():
+    with _mode(module, training), plain_attention(), torch.enable_grad():
         try:
             return _exported(module, resized(example, max(2, batch_size(example))), free_batch=True)
         except Exception:
@@ -105,7 +105,7 @@ def _mode(module: nn.Module, training: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _plain_attention() -> Iterator[None]:
+def plain_attention() -> Iterator[None]:
     """Attention as ordinary operators: torch's fused inference path hides the weights' use."""
     import torch
 

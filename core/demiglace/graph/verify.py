@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,9 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_leaves, tree_map
 
 from demiglace.errors import VerificationError
+from demiglace.graph.balance import Balanced
 from demiglace.graph.eval_mode import eval_mode
-from demiglace.graph.export import batch_size, resized
+from demiglace.graph.export import batch_size, plain_attention, resized
 from demiglace.graph.model_graph import Example
 from demiglace.graph.neutral import neutral_norms
 
@@ -23,8 +24,12 @@ if TYPE_CHECKING:
 
 DOUBLE_UP_TO = 100_000_000
 """Parameters up to which a model is compared in float64."""
-TOLERANCE = {torch.float64: 1e-11, torch.float32: 5e-5}
-"""The largest difference allowed, as a share of the largest output."""
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 5e-3}
+"""The largest difference allowed, as a share of the largest output.
+
+Attention multiplies rounding with depth: right cuts of deep transformers differ by up to a few thousand
+times the precision. In a balanced network wrong ones differ by more than a hundredth.
+"""
 _SEED = 20_201
 
 
@@ -53,7 +58,7 @@ class Verification:
 class Reference:
     """The original's outputs with the removed structures at zero, and what produced them."""
 
-    #: Every parameter and buffer by name: vectors and constants disturbed, so that none hides an index.
+    #: Every parameter and buffer by name: zero where cut, disturbed and balanced so that no index hides.
     tensors: Mapping[str, Tensor]
     cuts: Mapping[tuple[str, int], Cut]
     examples: Sequence[Example]
@@ -82,9 +87,11 @@ class Reference:
         dtypes = [torch.float64, torch.float32] if count <= DOUBLE_UP_TO else [torch.float32]
         for dtype in dtypes:
             tensors = _disturbed(module, dtype)
-            masked = _masked(tensors, cuts)
+            _mask(tensors, cuts)
             try:
-                examples, outputs = _run_all(module, masked, example, dtype, neutral)
+                examples = _balanced(module, tensors, example, dtype, neutral)
+                _mask(tensors, cuts)
+                outputs = [_run(module, tensors, one, neutral) for one in examples]
             except RuntimeError:
                 # A module may hold constants of its own in single precision.
                 if dtype is dtypes[-1]:
@@ -92,7 +99,7 @@ class Reference:
                 continue
             _check_telling(outputs)
             break
-        training = unread and _trains(module, masked, examples[-1])
+        training = unread and _trains(module, tensors, examples[-1])
         return cls(tensors, cuts, examples, outputs, neutral, dtype, training)
 
     def compare(self, module: nn.Module) -> float:
@@ -119,26 +126,41 @@ class Reference:
         return worst
 
 
-def _run_all(
+def _balanced(
     module: nn.Module, tensors: Mapping[str, Tensor], example: Example, dtype: torch.dtype, neutral: bool
-) -> tuple[list[Example], list[list[Tensor]]]:
-    """Outputs at two batch sizes, or at the example's alone where the model allows no other."""
+) -> list[Example]:
+    """Change tensors in place so that every layer tells its inputs apart; the examples that run."""
+    left = [Balanced(tensors.values())]
+
+    def run(one: Example) -> None:
+        # Once only: another batch size may take other operators, and change what is balanced already.
+        with plain_attention(), left[0] if left else nullcontext():
+            _run(module, tensors, one, neutral)
+        left.clear()
+
+    return _examples(example, dtype, run)
+
+
+def _examples(example: Example, dtype: torch.dtype, run: Callable[[Example], None]) -> list[Example]:
+    """The example at two batch sizes that run, or at its own alone where the model allows no other."""
     given = batch_size(example)
-    sizes = [min(given, 2), min(given, 2) + 1] if given else [0]
-    examples, outputs = [], []
-    for size in sizes:
-        one = _prepared(resized(example, size), dtype)
+    least = min(given, 2)
+    largest = _prepared(resized(example, least + 1), dtype)
+    found: list[Example] = []
+    # The larger comes first, and the smaller is a part of it: what is balanced on it is on both.
+    for size in (least + 1, least) if given else (0,):
+        one = resized(largest, size)
         try:
-            outputs.append(_run(module, tensors, one, neutral))
+            run(one)
         except Exception:
             if size == given:
                 raise
             continue
-        examples.append(one)
-    if not examples:
-        examples = [_prepared(example, dtype)]
-        outputs = [_run(module, tensors, examples[0], neutral)]
-    return examples, outputs
+        found.insert(0, one)
+    if not found:
+        found = [_prepared(example, dtype)]
+        run(found[0])
+    return found
 
 
 def _run(module: nn.Module, tensors: Mapping[str, Tensor], example: Example, neutral: bool) -> list[Tensor]:
@@ -170,7 +192,8 @@ def _prepared(example: Example, dtype: torch.dtype) -> Example:
         if not isinstance(value, Tensor) or not value.is_floating_point():
             return value
         noise = torch.rand(value.shape, generator=generator, dtype=dtype).to(value.device)
-        return value.to(dtype) * (1 + noise / 10) + noise / 10
+        # Of one sign with the example and within its range; items that repeat it come to differ.
+        return value.to(dtype) * (0.5 + noise / 2) + noise / 10
 
     return Example(tree_map(convert, example.args), tree_map(convert, dict(example.kwargs)))
 
@@ -190,7 +213,7 @@ def _disturbed(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
 def _disturb(tensor: Tensor, dtype: torch.dtype, generator: torch.Generator, *, positive: bool) -> Tensor:
     """Values that no index shares with another: fresh norms are all ones, fresh biases all zeros."""
     if tensor.dim() > 1 and not bool((tensor == tensor.reshape(-1)[0]).all()):
-        return tensor.to(dtype)
+        return tensor.to(dtype, copy=True)
     noise = torch.rand(tensor.shape, generator=generator, dtype=dtype).to(tensor.device)
     scaled = tensor.to(dtype) * (1 + noise / 5)
     # A variance stays positive: only what is not all above zero is shifted too, and layer scales near zero.
@@ -204,14 +227,12 @@ def _removed(size: int, kept: Sequence[int]) -> Tensor:
     return gone.nonzero()[:, 0]
 
 
-def _masked(tensors: Mapping[str, Tensor], cuts: Mapping[tuple[str, int], Cut]) -> dict[str, Tensor]:
-    masked = dict(tensors)
+def _mask(tensors: Mapping[str, Tensor], cuts: Mapping[tuple[str, int], Cut]) -> None:
     for (name, dim), cut in cuts.items():
-        tensor = masked[name]
+        tensor = tensors[name]
         if tensor.is_floating_point():
             gone = _removed(tensor.shape[dim], cut.kept).to(tensor.device)
-            masked[name] = tensor.index_fill(dim, gone, 0.0)
-    return masked
+            tensor.index_fill_(dim, gone, 0.0)
 
 
 def _cut(name: str, tensor: Tensor, cuts: Mapping[tuple[str, int], Cut]) -> Tensor:

@@ -1,0 +1,116 @@
+"""Weights scaled to a network's own activations, so that every layer tells its inputs apart.
+
+A fresh network shrinks what varies and keeps what is constant: behind a few layers all positions look the
+same, and attention with a wrong number of heads, say, computes nearly what it should. Layers whose outputs
+have mean 0 and variance 1 hide nothing of the kind (as in Mishkin and Matas, "All you need is a good init",
+ICLR 2016, which scales a network's weights layer by layer on data).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+aten = torch.ops.aten
+
+_LEAST = 1e-3
+"""The least deviation, as a share of the root mean square, that is scaled up: below it, rounding would be."""
+_ENOUGH = 16
+"""Values of a channel from which its mean and deviation are taken."""
+
+
+class Balanced(TorchDispatchMode):
+    """While active, each layer that runs has its tensors changed in place to give mean 0 and variance 1.
+
+    Convolutions, matrix products with a weight, and batch norms on their running statistics take part, each
+    weight once. What other operators make of a weight before they use it is left as it is.
+    """
+
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
+        """Take part: the tensors in `tensors`, and views of them."""
+        super().__init__()
+        self._own = {tensor.untyped_storage().data_ptr() for tensor in tensors}
+        self._done: set[int] = set()
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        balance = _BALANCES.get(getattr(func, "overloadpacket", None))
+        if balance is not None:
+            balance(self, func, args)
+        return func(*args, **(kwargs or {}))
+
+    def takes(self, tensor: Tensor | None) -> bool:
+        """Whether a tensor takes part and was not met before."""
+        if tensor is None or tensor.untyped_storage().data_ptr() not in self._own:
+            return False
+        met = tensor.data_ptr() in self._done
+        self._done.add(tensor.data_ptr())
+        return not met
+
+
+def _statistics(values: Tensor) -> tuple[Tensor, Tensor]:
+    """What to subtract from and divide each channel by, dimension 1; both of shape `[channels]`."""
+    others = [dim for dim in range(values.dim()) if dim != 1]
+    variance, mean = torch.var_mean(values, others, correction=0)
+    deviation, size = variance.sqrt(), (variance + mean.square()).sqrt()
+    # A handful of values tells nothing of a channel: one that happens to be small would be blown up.
+    varies = (deviation > _LEAST * size) & (values.numel() >= _ENOUGH * len(mean))
+    overall = (variance + mean.square()).mean().sqrt()
+    scale = torch.where(varies, deviation, overall)
+    return torch.where(varies, mean, 0.0), torch.where(scale > 0, scale, 1.0)
+
+
+def _layer(mode: Balanced, output: Tensor, weight: Tensor, dim: int, bias: Tensor | None) -> None:
+    mean, deviation = _statistics(output)
+    weight.div_(deviation.view([-1 if one == dim else 1 for one in range(weight.dim())]))
+    if mode.takes(bias):
+        bias.sub_(mean).div_(deviation)  # type: ignore[union-attr]
+
+
+def _convolution(mode: Balanced, func: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    _, weight, bias, _, _, _, transposed, _, groups = args
+    # A transposed convolution in groups holds its output channels on two dimensions.
+    if not (transposed and groups > 1) and mode.takes(weight):
+        _layer(mode, func(*args), weight, int(transposed), bias)
+
+
+def _linear(mode: Balanced, func: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    bias, weight = args[0] if len(args) == 3 else None, args[-1]
+    if mode.takes(weight):
+        _layer(mode, func(*args), weight, 1, bias)
+
+
+def _batched(mode: Balanced, func: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    weight = args[1]
+    # Torch repeats a weight along the batch, without copies, where the other factor cannot be flattened.
+    if weight.stride(0) == 0 and mode.takes(weight):
+        _layer(mode, func(*args).flatten(0, 1), weight[0], 1, None)
+
+
+def _batch_norm(mode: Balanced, _: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    given, _, _, mean, variance, training = args[:6]
+    if not training and mode.takes(mean) and mode.takes(variance):
+        found, deviation = _statistics(given)
+        # Not the same for all channels, or a statistic out of line would not show.
+        apart = torch.linspace(-0.25, 0.25, len(mean), dtype=mean.dtype, device=mean.device)
+        mean.copy_(found + deviation * apart)
+        variance.copy_(deviation.square() * (1 + apart))
+
+
+_BALANCES: dict[Any, Callable[[Balanced, Callable[..., Any], tuple[Any, ...]], None]] = {
+    aten.convolution: _convolution,
+    aten.addmm: _linear,
+    aten.mm: _linear,
+    aten.bmm: _batched,
+    aten.native_batch_norm: _batch_norm,
+    aten.cudnn_batch_norm: _batch_norm,
+}
