@@ -10,6 +10,7 @@ from torch import nn
 
 from demiglace.errors import GraphError, VerificationError
 from demiglace.graph import Cut, Example, Lower, ModelGraph, apply_verified, removal_edits
+from demiglace.measure import macs_of
 
 
 def convolutions() -> nn.Module:
@@ -288,3 +289,24 @@ def test_a_wrong_number_of_heads_is_found_where_attention_hardly_matters():
     # And the difference was as plain as any: not one near the tolerance.
     share = float(verified.reason.split(" by ")[1].split()[0])
     assert share > 1e-3
+
+
+class Twofold(nn.Module):
+    """Holds one layer under two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.shared, self.last = nn.Linear(5, 8), nn.Linear(8, 8), nn.Linear(8, 2)
+        self.again = nn.Sequential(self.shared)
+
+    def forward(self, x):
+        return self.last(self.again(self.shared(self.first(x)).relu()))
+
+
+def test_a_layer_under_two_names_keeps_its_own_parameter():
+    model = graph(Twofold(), 2, 5)
+    weight = model.module.shared.weight
+    apply_verified(model, halves(model))[0].commit()
+    macs_of(model.module, model.example)
+    assert model.module.shared.weight is weight
+    assert weight.dtype == torch.float32

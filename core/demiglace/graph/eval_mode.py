@@ -20,3 +20,18 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
     finally:
         for each, training in before:
             each.training = training
+
+
+@contextmanager
+def own_tensors(module: nn.Module) -> Iterator[None]:
+    """Put back every parameter and buffer afterwards.
+
+    `torch.func.functional_call` leaves its own in a layer that the model holds under two names.
+    """
+    before = [(each, dict(each._parameters), dict(each._buffers)) for each in module.modules()]
+    try:
+        yield
+    finally:
+        for each, parameters, buffers in before:
+            each._parameters.update(parameters)
+            each._buffers.update(buffers)

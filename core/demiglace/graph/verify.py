@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from demiglace.errors import VerificationError
 from demiglace.graph.balance import Balanced
-from demiglace.graph.eval_mode import eval_mode
+from demiglace.graph.eval_mode import eval_mode, own_tensors
 from demiglace.graph.export import batch_size, plain_attention, resized
 from demiglace.graph.model_graph import Example
 from demiglace.graph.neutral import neutral_norms
@@ -164,7 +164,8 @@ def _examples(example: Example, dtype: torch.dtype, run: Callable[[Example], Non
 
 
 def _run(module: nn.Module, tensors: Mapping[str, Tensor], example: Example, neutral: bool) -> list[Tensor]:
-    with eval_mode(module), torch.no_grad(), neutral_norms() if neutral else nullcontext():
+    norms = neutral_norms() if neutral else nullcontext()
+    with eval_mode(module), own_tensors(module), torch.no_grad(), norms:
         result = functional_call(module, dict(tensors), example.args, dict(example.kwargs))
     return [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
 
@@ -175,7 +176,7 @@ def _trains(module: nn.Module, tensors: Mapping[str, Tensor], example: Example) 
     modes = {each: each.training for each in module.modules()}
     module.train()
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), own_tensors(module):
             functional_call(module, values, example.args, dict(example.kwargs))
     except Exception:
         return False

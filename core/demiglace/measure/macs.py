@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from demiglace.graph.eval_mode import eval_mode
+from demiglace.graph.eval_mode import eval_mode, own_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -69,7 +69,8 @@ def _counted(
     from torch.func import functional_call
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False, custom_mapping=_vector_products()) as counter:
+    counter = FlopCounterMode(display=False, custom_mapping=_vector_products())
+    with own_tensors(module), counter:
         functional_call(module, dict(state), args, dict(kwargs))
     return counter.get_total_flops() // 2
 
