@@ -36,12 +36,14 @@ class Sparsity(Evaluator[SparsityConfig]):
         from demiglace.measure import measure
 
         footprint = measure(model)
+        quantized = set(footprint.layers) - {name for name, _ in model.module.named_parameters()}
+        with_zeros = [*footprint.pruned, *(name for name in quantized if footprint.layers[name].zeros)]
         metrics = {
             "sparsity": _share(footprint.zeros, footprint.parameters),
-            "sparsity_pruned_layers": _over(footprint, footprint.pruned),
+            "sparsity_pruned_layers": _over(footprint, with_zeros),
         }
         if self.config.per_layer:
-            metrics |= {f"sparsity.{name}": _over(footprint, [name]) for name in footprint.pruned}
+            metrics |= {f"sparsity.{name}": _over(footprint, [name]) for name in sorted(with_zeros)}
         return metrics
 
 

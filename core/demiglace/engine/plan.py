@@ -95,9 +95,11 @@ def _transform_faults(recipe: Recipe) -> Iterator[Fault]:
 
 
 def _step_faults(checked: Checked, step: Step, graph: ModelGraph) -> Iterator[Fault]:
-    """Selectors that match nothing, and what the pass itself refuses."""
-    yield from _selector_faults(checked, step, graph)
-    for problem in _pass_of(checked, step).preflight(graph):
+    """Selectors that match nothing; where they all match, what the pass itself refuses."""
+    unmatched_selectors = list(_selector_faults(checked, step, graph))
+    yield from unmatched_selectors
+    problems = () if unmatched_selectors else _pass_of(checked, step).preflight(graph)
+    for problem in problems:
         place = checked.recipe.place((*step.path, *(problem.option or ("use",))))
         yield Fault(f"step {step.id!r}: {problem.message}", place, problem.hint)
     for participant in step.participants:

@@ -86,8 +86,7 @@ def measure(model: ModelGraph, example: Example | None = None) -> Footprint:
         example: inputs for `macs`; counted on their shapes alone, at no cost of computing.
     """
     layers = {name: _layer(tensor, model.masks.get(name)) for name, tensor in model.module.named_parameters()}
-    quantized = _quantized(model.module)
-    layers |= quantized
+    layers |= _quantized(model.module)
     masks = sum(-(-keep.numel() // 8) for keep in model.masks.values())
     return Footprint(
         parameters=sum(layer.parameters for layer in layers.values()),
@@ -96,16 +95,15 @@ def measure(model: ModelGraph, example: Example | None = None) -> Footprint:
         macs=None if example is None else macs_of(model.module, example),
         bytes=sum(tensor.nbytes for tensor in _tensors(model.module)) + masks,
         layers=layers,
-        pruned=_pruned(model, layers, quantized),
+        pruned=_pruned(model, layers),
     )
 
 
-def _pruned(
-    model: ModelGraph, layers: Mapping[str, LayerFootprint], quantized: Iterable[str]
-) -> tuple[str, ...]:
+def _pruned(model: ModelGraph, layers: Mapping[str, LayerFootprint]) -> tuple[str, ...]:
     masked = tuple(name for name in layers if name in model.masks)
-    weights = [name for name, tensor in model.module.named_parameters() if tensor.dim() > 1]
-    return masked or tuple(name for name in [*weights, *quantized] if layers[name].zeros)
+    weights = (name for name, tensor in model.module.named_parameters() if tensor.dim() > 1)
+    # What rounds to zero was not pruned: quantized weights do not count here.
+    return masked or tuple(name for name in weights if layers[name].zeros)
 
 
 def _tensors(module: nn.Module) -> Iterator[Tensor]:

@@ -32,8 +32,13 @@ def fit(
 
 
 def storable(scale: Tensor, dtype: torch.dtype) -> Tensor:
-    """Scales rounded to `dtype`, as float32; never 0: a group of zeros has scale 1."""
+    """Scales rounded up to `dtype`, as float32; never 0: a group of zeros has scale 1.
+
+    Rounded down, 255 steps would miss the end of their range by up to an eighth of a step.
+    """
     rounded = scale.to(dtype).float().clamp_min(_SMALLEST[dtype])
+    next_up = (rounded * (1 + torch.finfo(dtype).eps)).to(dtype).float()
+    rounded = torch.where(rounded < scale, next_up, rounded)
     return torch.where(scale == 0, torch.ones_like(rounded), rounded)
 
 
