@@ -21,20 +21,15 @@ from demiglace.quantization import (
     fit,
     fold,
     foldable,
-    quantized_swap,
     round_weight,
     weight_only_swap,
 )
 from demiglace_quantizers._control import Group
+from demiglace_quantizers._integer import integer_swap, integer_type
 
 if TYPE_CHECKING:
     from demiglace.passes import Context
 
-_TYPES = {
-    nn.Linear: "quantized.linear.static",
-    nn.Conv1d: "quantized.conv1d.static",
-    nn.Conv2d: "quantized.conv2d.static",
-}
 _ACTIVATIONS = Scheme(8, symmetric=False)
 
 
@@ -80,7 +75,8 @@ class StaticQuantizer:
         if layer.name not in self.ranges:
             yield weight_only_swap(layer.name, layer.module, weights)
             return
-        yield self._integer_swap(layer, weights["weight"])
+        weight = weights["weight"]
+        yield integer_swap(layer, weight, self.ranges[layer.name], self._bias(layer, weight))
         if layer.name in self.folded:
             yield Swap(self.folded[layer.name].norm, "identity")
 
@@ -102,7 +98,7 @@ class StaticQuantizer:
         self, model: ModelGraph, context: Context
     ) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, Tensor]]:
         """Scale and zero point of each layer's inputs, and their mean by channel."""
-        names = [layer.name for layer in self.layers if _kind(layer.module)]
+        names = [layer.name for layer in self.layers if integer_type(layer.module)]
         observers: dict[str, Observer] = {name: OBSERVERS[self.options.observer]() for name in names}
         moments = {name: Moments() for name in names}
         both = {name: Several(observers[name], moments[name]) for name in names}
@@ -120,23 +116,6 @@ class StaticQuantizer:
         folded = self.folded.get(layer.name)
         return layer.weights[own].detach() if folded is None else folded.weight
 
-    def _integer_swap(self, layer: Layer, weight: QTensor) -> Swap:
-        scale, zero = self.ranges[layer.name]
-        tensors = {"input_scale": scale, "input_zero_point": zero}
-        bias = self._bias(layer, weight)
-        if isinstance(layer.module, nn.Linear):
-            tensors["weight_sums"] = weight.integers.sum(1).float()
-        if bias is not None:
-            tensors["bias"] = bias
-        return quantized_swap(
-            layer.name,
-            layer.module,
-            _kind(layer.module),
-            {"weight": weight},
-            options={"bias": bias is not None},
-            tensors=tensors,
-        )
-
     def _bias(self, layer: Layer, weight: QTensor) -> Tensor | None:
         """The layer's bias, folded and corrected; `None` where it has none."""
         folded, own = self.folded.get(layer.name), layer.module._parameters.get("bias")
@@ -145,11 +124,6 @@ class StaticQuantizer:
             return bias
         error = self._folded_weight(layer, "weight") - weight.dequantize()
         return bias + _mean_output(layer.module, error.float(), self.means[layer.name]).to(bias.dtype)
-
-
-def _kind(module: nn.Module) -> str:
-    """The type of integer layer that takes a module's place; empty where there is none."""
-    return next((kind for base, kind in _TYPES.items() if isinstance(module, base)), "")
 
 
 def _mean_output(module: nn.Module, weight: Tensor, mean: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ _QUANTIZED = "demiglace.quantization.modules"
 _TYPES = {
     "identity": f"{_QUANTIZED}:identity",
     "cast": f"{_QUANTIZED}:casting",
+    "fake_quantized": f"{_QUANTIZED}:fake_quantized",
     "quantized.linear": f"{_QUANTIZED}:QuantizedLinear",
     "quantized.linear.dynamic": f"{_QUANTIZED}:DynamicLinear",
     "quantized.linear.static": f"{_QUANTIZED}:StaticLinear",

@@ -4,12 +4,14 @@ from demiglace.quantization.affine import fit, to_integers, to_real
 from demiglace.quantization.error import TensorError
 from demiglace.quantization.folding import Folded, fold, foldable
 from demiglace.quantization.layers import Layer, Selection, select_layers
+from demiglace.quantization.modules.fake import FakeQuantized
 from demiglace.quantization.observers import OBSERVERS, Observer
 from demiglace.quantization.packing import pack, unpack
 from demiglace.quantization.qtensor import QTensor, grouped
 from demiglace.quantization.rounding import fit_weight, round_weight
 from demiglace.quantization.scheme import MAX_BITS, MIN_BITS, Scheme, fitting_groups
 from demiglace.quantization.swap import (
+    fake_swap,
     quantizable_weights,
     quantized_swap,
     refusal,
@@ -20,6 +22,7 @@ __all__ = [
     "MAX_BITS",
     "MIN_BITS",
     "OBSERVERS",
+    "FakeQuantized",
     "Folded",
     "Layer",
     "Observer",
@@ -27,6 +30,7 @@ __all__ = [
     "Scheme",
     "Selection",
     "TensorError",
+    "fake_swap",
     "fit",
     "fit_weight",
     "fitting_groups",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from demiglace.graph import ModelGraph
 
-_PRODUCERS = ("aten.conv1d", "aten.conv2d", "aten.conv3d", "aten.linear")
+_CONVOLUTIONS = ("aten.conv1d", "aten.conv2d", "aten.conv3d")
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +25,8 @@ class Folded:
 
     #: The batch norm's qualified name.
     norm: str
+    #: What each row of the weight was multiplied by.
+    factor: Tensor
     weight: Tensor
     bias: Tensor
 
@@ -49,7 +51,7 @@ def foldable(model: ModelGraph) -> dict[str, str]:
         if not _is(node, ("aten.batch_norm",)) or len(node.args[0].users) != 1:
             continue
         before = _owner(node.args[0], names)
-        if before and _is(node.args[0], _PRODUCERS) and _folds(modules.get(owner)):
+        if before and _gives_channels(node.args[0]) and _folds(modules.get(owner)):
             found[before] = owner
     return {layer: norm for layer, norm in found.items() if uses[layer] == uses[norm] == 1}
 
@@ -72,11 +74,16 @@ def fold(layer: nn.Module, norm: nn.Module, name: str) -> Folded:
     shift = shift if norm.bias is None else shift + norm.bias.detach()
     if weight is None:
         raise TypeError("the layer has no weight")
-    return Folded(name, weight.detach() * factor.view(-1, *[1] * (weight.dim() - 1)), shift)
+    return Folded(name, factor, weight.detach() * factor.view(-1, *[1] * (weight.dim() - 1)), shift)
 
 
 def _folds(module: nn.Module | None) -> bool:
     return isinstance(module, _BatchNorm) and module.running_mean is not None
+
+
+def _gives_channels(node: fx.Node) -> bool:
+    """Whether a layer's outputs lie along the dimension that a batch norm takes for channels, the second."""
+    return _is(node, _CONVOLUTIONS) or (_is(node, ("aten.linear",)) and node.meta["val"].dim() == 2)
 
 
 def _is(node: fx.Node, operators: tuple[str, ...]) -> bool:

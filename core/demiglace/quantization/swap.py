@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from demiglace.graph.edits import Swap
+from demiglace.quantization.modules.fake import LOG_STEP, STEP, FakeQuantized
 from demiglace.quantization.modules.holder import weight_options, weight_tensors
 from demiglace.quantization.qtensor import QTensor
 
@@ -38,6 +40,8 @@ def refusal(module: nn.Module) -> str | None:
     """Why a module that holds weights cannot hold them as integers; `None` when it can."""
     if hasattr(module, "quantized_weights"):
         return "it is quantized already"
+    if isinstance(module, FakeQuantized):
+        return "it is being trained for integers already"
     base = next((base for base in type(module).__mro__ if base in _TYPES), None)
     if base is None:
         return f"there is no integer form of {type(module).__name__}"
@@ -89,3 +93,17 @@ def quantized_swap(
     for own, weight in weights.items():
         given |= weight_tensors(own, weight)
     return Swap(name, kind, {"weights": held, **(options or {})}, {**given, **(tensors or {})})
+
+
+def fake_swap(name: str, steps: Mapping[str, Tensor], bits: int, *, inputs: bool) -> Swap:
+    """The edit that has a layer train its weights as integers.
+
+    Args:
+        name: of the layer, which has no `refusal`.
+        steps: by weight, the first step sizes, `[rows]`, positive.
+        bits: of the weights.
+        inputs: whether its inputs are rounded to 8 bits too.
+    """
+    tensors = {own + STEP: step for own, step in steps.items()}
+    tensors |= {own + LOG_STEP: torch.zeros_like(step) for own, step in steps.items()}
+    return Swap(name, "fake_quantized", {"weights": dict.fromkeys(steps, bits), "inputs": inputs}, tensors)

@@ -122,7 +122,7 @@ class TrainingLoop(Changing):
         own = [one for one in self.model.module.parameters() if one.requires_grad]
         if not own:
             raise UsageError("the model has no parameter to train", hint="set requires_grad on some of them")
-        return own + self._extra
+        return list(dict.fromkeys(own + self._extra))
 
     def _over(self) -> bool:
         if self.at.step >= self.at.steps or self.history.stopped_early:

@@ -2,6 +2,7 @@
 
 from demiglace.quantization.modules.cast import CastsInputs, casting
 from demiglace.quantization.modules.dynamic import DynamicLinear, IntegerLinear
+from demiglace.quantization.modules.fake import FakeQuantized, fake_quantized
 from demiglace.quantization.modules.holder import (
     Dequantized,
     QuantizedHolder,
@@ -25,6 +26,7 @@ __all__ = [
     "CastsInputs",
     "Dequantized",
     "DynamicLinear",
+    "FakeQuantized",
     "IntegerLinear",
     "QuantizedConv1d",
     "QuantizedConv2d",
@@ -39,6 +41,7 @@ __all__ = [
     "StaticConv2d",
     "StaticLinear",
     "casting",
+    "fake_quantized",
     "identity",
     "weight_options",
     "weight_tensors",

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from demiglace.quantization.modules.fake import trained
 from demiglace.quantization.qtensor import QTensor
 from demiglace.quantization.scheme import Scheme
 
@@ -49,6 +50,7 @@ class QuantizedHolder(nn.Module):
 
     def __init__(self, old: nn.Module, options: Mapping[str, Any]) -> None:
         nn.Module.__init__(self)
+        old = trained(old)
         own = set(vars(self))
         self.__dict__.update({name: value for name, value in vars(old).items() if name not in own})
         self._parameters.update(old._parameters)

@@ -22,7 +22,7 @@ class StaticLinear(IntegerLinear):
 
     def __init__(self, old: nn.Module, options: Mapping[str, Any]) -> None:
         super().__init__(old, options)
-        _hold_input_range(self)
+        _become_static(self, options)
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         rows = input.reshape(-1, self.in_features).float()
@@ -60,18 +60,13 @@ class StaticConv2d(QuantizedConv2d):
         return _static_convolution(self, input)
 
 
-def _become_static(layer: StaticConv1d | StaticConv2d, options: Mapping[str, Any]) -> None:
+def _become_static(layer: StaticLinear | StaticConv1d | StaticConv2d, options: Mapping[str, Any]) -> None:
     """Hold the input's range, and a bias where a folded batch norm brings one."""
-    _hold_input_range(layer)
+    codes = layer.quantized("weight").codes
+    layer.register_buffer("input_scale", torch.empty((), device=codes.device))
+    layer.register_buffer("input_zero_point", torch.empty((), device=codes.device))
     if options["bias"] and layer.bias is None:
-        codes = layer.quantized("weight").codes
-        layer.bias = nn.Parameter(torch.empty(layer.out_channels, device=codes.device), requires_grad=False)
-
-
-def _hold_input_range(layer: nn.Module) -> None:
-    device = next(layer.buffers()).device
-    layer.register_buffer("input_scale", torch.empty((), device=device))
-    layer.register_buffer("input_zero_point", torch.empty((), device=device))
+        layer.bias = nn.Parameter(torch.empty(len(codes), device=codes.device), requires_grad=False)
 
 
 def _static_convolution(layer: StaticConv1d | StaticConv2d, values: Tensor) -> Tensor:
