@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,6 +57,10 @@ class Search:
 
     def best(self) -> Tracer:
         """Label until no other choice of axes would leave more to be cut."""
+        with _one_thread():
+            return self._best()
+
+    def _best(self) -> Tracer:
         tracer = self._walked({})
         choices = _head_choices(tracer)
         if choices:
@@ -78,6 +82,17 @@ class Search:
         for tensor, other in self.overlaps.items():
             tracer.freeze(tensor, f"it shares memory with {other!r}")
         return tracer
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Integer operators this small gain nothing by threads, which on a busy machine wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _unread(program: ExportedProgram, module: nn.Module, canonical: Mapping[str, str]) -> bool:

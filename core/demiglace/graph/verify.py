@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,8 @@ times the precision. Wrong cuts were not measured over many models, so the float
 (vit_l_32: a right cut differs by 4e-4), is the weaker of the two.
 """
 _SEED = 20_201
+_SIZES = 2
+"""Batch sizes that are compared, where the model allows it."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,7 @@ class Reference:
             tensors = _disturbed(module, dtype)
             _mask(tensors, cuts)
             try:
-                examples = _balanced(module, tensors, example, dtype, neutral)
-                _mask(tensors, cuts)
-                outputs = [_run(module, tensors, one, neutral) for one in examples]
+                examples, outputs = _observed(module, tensors, cuts, example, dtype, neutral)
             except RuntimeError:
                 # A module may hold constants of its own in single precision.
                 if dtype is dtypes[-1]:
@@ -127,41 +127,49 @@ class Reference:
         return worst
 
 
-def _balanced(
-    module: nn.Module, tensors: Mapping[str, Tensor], example: Example, dtype: torch.dtype, neutral: bool
-) -> list[Example]:
-    """Change tensors in place so that every layer tells its inputs apart; the examples that run."""
-    left = [Balanced(tensors.values())]
+def _observed(
+    module: nn.Module,
+    tensors: Mapping[str, Tensor],
+    cuts: Mapping[tuple[str, int], Cut],
+    example: Example,
+    dtype: torch.dtype,
+    neutral: bool,
+) -> tuple[list[Example], list[list[Tensor]]]:
+    """The examples that run and what they give, once every layer tells its inputs apart.
 
-    def run(one: Example) -> None:
-        # Once only: another batch size may take other operators, and change what is balanced already.
-        with plain_attention(), left[0] if left else nullcontext():
-            _run(module, tensors, one, neutral)
-        left.clear()
-
-    return _examples(example, dtype, run)
-
-
-def _examples(example: Example, dtype: torch.dtype, run: Callable[[Example], None]) -> list[Example]:
-    """The example at two batch sizes that run, or at its own alone where the model allows no other."""
-    given = batch_size(example)
-    least = min(given, 2)
-    largest = _prepared(resized(example, least + 1), dtype)
-    found: list[Example] = []
-    # The larger comes first, and the smaller is a part of it: what is balanced on it is on both.
-    for size in (least + 1, least) if given else (0,):
-        one = resized(largest, size)
+    Changes tensors in place, on the first example alone: another batch size may take other operators, and
+    change what is balanced already.
+    """
+    balance, balanced = Balanced(tensors.values()), False
+    examples, outputs = [], []
+    for one in _examples(example, dtype):
         try:
-            run(one)
+            if not balanced:
+                with plain_attention(), balance:
+                    _run(module, tensors, one, neutral)
+                _mask(tensors, cuts)
+                balanced = True
+            outputs.append(_run(module, tensors, one, neutral))
         except Exception:
-            if size == given:
+            if batch_size(one) == batch_size(example):
                 raise
             continue
-        found.insert(0, one)
-    if not found:
-        found = [_prepared(example, dtype)]
-        run(found[0])
-    return found
+        examples.append(one)
+        if len(examples) == _SIZES:
+            break
+    return examples, outputs
+
+
+def _examples(example: Example, dtype: torch.dtype) -> Iterator[Example]:
+    """The example at small batch sizes, the smaller first and a part of the larger; at last as it is."""
+    given = batch_size(example)
+    least = min(given, 2)
+    larger = _prepared(resized(example, least + 1), dtype)
+    if given:
+        yield resized(larger, least)
+        yield larger
+    if given == 0 or given > least + 1:
+        yield _prepared(example, dtype)
 
 
 def _run(module: nn.Module, tensors: Mapping[str, Tensor], example: Example, neutral: bool) -> list[Tensor]:
