@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 CONTINUE = "continue"
 NO_LOSS = "none"
+_INDUCTOR = "inductor"
 OPTIMIZER_STATE = "optimizer.state"
 
 
@@ -80,10 +81,18 @@ class SupervisedConfig(Config):
     validate_each_epoch: bool = False
     """Whether to report the validation figures of each epoch even if nothing depends on them."""
     control: bool = False
-    """Whether to also train the model as it was before compression, for as long and with the same options but
-    without participants, and report both: what compression costs is then told from what training gains."""
+    """Whether to also train the model as it was before the first step that compresses, in this training and
+    in all since then, with the same options but without participants, and report both: what compression costs
+    is then told from what training gains."""
     channels_last: bool = False
     """Whether to train in the memory format that convolutions are fastest in on many devices."""
+    compile: bool | str = False
+    """Whether to run the training steps through `torch.compile`, or the name of its backend; evaluation runs
+    the module as it is. The default backend, `inductor`, needs a C++ compiler."""
+    checkpoint: bool = False
+    """Whether to write the training down after each epoch, whole or not at all, into the run directory under
+    `steps/NUMBER-ID/checkpoints/`: the last epoch's stays, and the best one's where `keep` or
+    `early_stopping` judges. `model` in it opens with `demiglace.load`."""
 
     @model_validator(mode="after")
     def _consistent(self) -> SupervisedConfig:
@@ -103,12 +112,17 @@ class SupervisedConfig(Config):
         by_plateau = self.scheduler is not None and named(self.scheduler).name == "ReduceLROnPlateau"
         return self.keep == "best" or self.early_stopping is not None or by_plateau
 
+    @property
+    def compile_backend(self) -> str | None:
+        """The backend of `torch.compile`, if any."""
+        return _INDUCTOR if self.compile is True else self.compile or None
+
     def contract(self) -> Contract:
         needs = ["weights.float", "model.trainable", "data.train"]
         needs += ["labels"] * (self.loss != NO_LOSS)
         needs += ["data.validation"] * (self.uses_validation or self.validate_each_epoch)
         needs += [OPTIMIZER_STATE] * (self.optimizer == CONTINUE)
-        return Contract.of(needs=tuple(needs), gives=(OPTIMIZER_STATE,), wants=("original",) * self.control)
+        return Contract.of(needs=tuple(needs), gives=(OPTIMIZER_STATE,), wants=("control",) * self.control)
 
     def words(self) -> str:
         length = f"{self.epochs} epochs" if self.epochs is not None else f"{self.steps} steps"
@@ -118,6 +132,8 @@ class SupervisedConfig(Config):
         parts += [f"warm-up over {moment_words(self.warmup)}"] if self.warmup else []
         parts += ["no loss of its own" if self.loss == NO_LOSS else f"loss {named(self.loss).words()}"]
         parts += [f"the weights of the epoch with the best validation {self.metric}"] * (self.keep == "best")
+        parts += [f"compiled by {self.compile_backend}"] * (self.compile_backend is not None)
+        parts += ["a checkpoint each epoch"] * self.checkpoint
         parts += ["and the uncompressed model as a control"] * self.control
         return ", ".join(parts)
 
@@ -126,7 +142,7 @@ class Supervised(Trainer[SupervisedConfig]):
     """Trains with `demiglace.training.fit`."""
 
     def preflight(self, model: ModelGraph) -> Iterator[Problem]:
-        from demiglace.training import loss_problems, optimizer_problems, scheduler_problems
+        from demiglace.training import compile_problems, loss_problems, optimizer_problems, scheduler_problems
 
         config = self.config
         parameters = [one for one in model.module.parameters() if one.requires_grad]
@@ -141,6 +157,8 @@ class Supervised(Trainer[SupervisedConfig]):
         if config.loss != NO_LOSS:
             loss = named(config.loss)
             yield from loss_problems(loss.name, loss.options)
+        if config.compile_backend is not None:
+            yield from compile_problems(config.compile_backend)
 
     def train(
         self, model: ModelGraph, context: Context, participants: Sequence[Participant[Any]] = ()
@@ -148,20 +166,24 @@ class Supervised(Trainer[SupervisedConfig]):
         from demiglace.training import refuse
 
         refuse(self.preflight(model))
-        control = self._uncompressed(model, context) if self.config.control else None
-        carried = dict(context.carry)
-        figures = self._fit(model, context, participants)
-        if control is None:
+        if self.config.checkpoint and context.folder is None:
+            context.warn("checkpoint = true writes nothing, because the run has no directory")
+        figures = self._fit(model, context, participants, checkpoint=self.config.checkpoint)
+        if context.control is None:
             return figures
-        context.control = control
-        return figures | {"control": self._fit(control, replace(context, carry=carried), ())}
-
-    def _uncompressed(self, model: ModelGraph, context: Context) -> ModelGraph:
-        """The model before the editors that this training follows, or, without any, as it is now."""
-        return (context.original or model).copy()
+        if self.config.loss == NO_LOSS:
+            context.warn('the control of a later step misses this training, which has loss = "none"')
+            return figures
+        beside = replace(context, carry=context.control.carry, resume=None)
+        return figures | {"control": self._fit(context.control.model, beside, (), checkpoint=False)}
 
     def _fit(
-        self, model: ModelGraph, context: Context, participants: Sequence[Participant[Any]]
+        self,
+        model: ModelGraph,
+        context: Context,
+        participants: Sequence[Participant[Any]],
+        *,
+        checkpoint: bool,
     ) -> dict[str, object]:
         from demiglace.training import fit, named_optimizer
 
@@ -175,7 +197,8 @@ class Supervised(Trainer[SupervisedConfig]):
                 restore(context, model, built)
             return built
 
-        loop = fit(model, context, self._settings(build), participants)
+        settings = replace(self._settings(build), checkpoint=checkpoint)
+        loop = fit(model, context, settings, participants)
         remember(context, model, optimizer, loop.optimizer)
         return loop.history.figures()
 
@@ -202,6 +225,7 @@ class Supervised(Trainer[SupervisedConfig]):
             metric=config.metric,
             validate=config.validate_each_epoch,
             channels_last=config.channels_last,
+            compile=config.compile_backend,
         )
 
     def _pacer(self) -> Callable[[Optimizer, Position], Pacer] | None:

@@ -107,13 +107,15 @@ def test_continue_without_an_earlier_training_is_an_error(net, context):
 def test_warm_up_rises_linearly_over_any_scheduler():
     weight = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([weight], lr=0.8)
-    warm_up(optimizer, 4)
-    pacer = named_pacer("StepLR", {"step_size": 3, "gamma": 0.5})(optimizer, Position(6, 6))
+    at = Position(6, 6)
+    warm_up(optimizer, 4, at)
+    pacer = named_pacer("StepLR", {"step_size": 3, "gamma": 0.5})(optimizer, at)
     moves = []
     for _ in range(6):
         before, weight.grad = weight.item(), torch.ones(1)
         optimizer.step()
         pacer.after_step()
+        at.step += 1
         moves.append(before - weight.item())
     assert moves == pytest.approx([0.2, 0.4, 0.6, 0.4, 0.4, 0.4])
 

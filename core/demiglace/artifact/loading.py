@@ -60,7 +60,7 @@ def open_artifact(
         ArtifactError: when the artifact is damaged or of an unknown version, or the structure that is
             built is not the one that was saved.
     """
-    info, tensors, masks = _from_file(Path(path)) if Path(path).is_file() else _from_folder(path)
+    info, tensors, masks = _from_file(Path(path)) if Path(path).is_file() else read_folder(path)
     module = built(info, model, resolve)
     with replayed(module, info):
         fill(module, info, tensors)
@@ -92,7 +92,12 @@ def _from_file(path: Path) -> _Content:
     return content.info, tensors, content.masks
 
 
-def _from_folder(path: str | Path) -> _Content:
+def read_folder(path: str | Path) -> _Content:
+    """What a folder's manifest says, its tensors and its masks by name, every byte checked.
+
+    Raises:
+        ArtifactError: when it is no artifact, or damaged.
+    """
     from demiglace.artifact.tensor_file import read_tensors, unpacked
 
     info = read_info(path)

@@ -33,6 +33,11 @@ class Split(ABC):
     def examples(self) -> int | None:
         """The number of examples, or `None` when only walking would tell."""
 
+    @property
+    def generator(self) -> torch.Generator | None:
+        """A caller's own generator that the order is drawn from, beside `shuffle`."""
+        return None
+
     def count(self, size: int) -> int | None:
         """The number of batches of that size, or `None`."""
         examples = self.examples()
@@ -122,6 +127,10 @@ class TransformedSplit(Split):
             images = self.transform(batch.args[0], seed + number)
             yield Batch((images, *batch.args[1:]), batch.kwargs, batch.labels)
 
+    @property
+    def generator(self) -> torch.Generator | None:
+        return self.split.generator
+
     def examples(self) -> int | None:
         return self.split.examples()
 
@@ -193,6 +202,13 @@ class IterableSplit(Split):
 
     def batches(self, size: int, shuffle: torch.Generator | None = None) -> Iterator[Batch]:
         return map(as_batch, self.iterable)
+
+    @property
+    def generator(self) -> torch.Generator | None:
+        import torch
+
+        own = getattr(self.iterable, "generator", None)  # a DataLoader's
+        return own if isinstance(own, torch.Generator) else None
 
     def examples(self) -> int | None:
         return None

@@ -43,10 +43,8 @@ class RunFolder(Listener):
         return self.path / MODEL
 
     def step(self, number: int, step_id: str) -> Path:
-        """An empty directory for what a step itself writes."""
-        folder = self.path / "steps" / f"{number:02d}-{step_id}"
-        folder.mkdir(parents=True)
-        return folder
+        """The directory for what a step itself writes, not made yet."""
+        return self.path / "steps" / f"{number:02d}-{step_id}"
 
     def write(self, record: RunRecord) -> None:
         """Replace `run.json`, whole or not at all."""

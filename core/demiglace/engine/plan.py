@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from demiglace.engine.check import check
 from demiglace.engine.checked import Checked, Given, SourceUse, Step
+from demiglace.engine.control import control_span, wants_control
 from demiglace.engine.gates import gate_words
 from demiglace.errors import Fault, RecipeError
 from demiglace.graph import ModelGraph
-from demiglace.passes import ModelSource, Pass, Targeted
+from demiglace.passes import Kind, ModelSource, Pass, Targeted
 from demiglace.recipe import did_you_mean
 from demiglace.recipe.selectors import unmatched
 
@@ -142,8 +143,11 @@ def _lines(plan: Plan) -> Iterator[str]:
         yield f"  teacher  {_source_words(checked.teacher)}"
     yield f"  data     {_source_words(checked.data)}"
     width = max((len(step.id) for step in _all_steps(checked.steps)), default=0)
+    compared = control_span(checked.steps)
     for number, step in enumerate(checked.steps, 1):
-        yield f"{number:3d}  {step.id:<{width}}  {step.spec.name}: {step.config.words()}"
+        trains = step.spec.kind is Kind.TRAINER and number - 1 in compared
+        beside = ", and the control of a later step" if trains and not wants_control(step) else ""
+        yield f"{number:3d}  {step.id:<{width}}  {step.spec.name}: {step.config.words()}{beside}"
         for participant in step.participants:
             when = f", {participant.schedule.words()}" if participant.schedule else ""
             words = f"{participant.spec.name}: {participant.config.words()}{when}"

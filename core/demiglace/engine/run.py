@@ -13,6 +13,7 @@ from demiglace.artifact import GraphOrigin, save
 from demiglace.data import Data
 from demiglace.data.cast import cast
 from demiglace.engine.clock import Clock
+from demiglace.engine.control import control_span
 from demiglace.engine.environment import environment
 from demiglace.engine.events import Listener
 from demiglace.engine.folder import RunFolder
@@ -111,10 +112,12 @@ class Execution:
         if folder is not None:
             folder.write(record)
         self._measure_original(shop)
+        compared = control_span(self.plan.checked.steps)
         at: dict[str, Mapping[str, Metric]] = {ORIGINAL: shop.metrics | _footprint_metrics(shop)}
         for number, step in enumerate(self.plan.checked.steps, 1):
             self.check_interrupt()
             shop.keep_original(self.plan.checked.steps[number - 1 :])
+            shop.keep_control(wanted=number - 1 in compared)
             if leads or step.spec.kind is not Kind.EXPORTER:
                 self._run_step(shop, step, number, record, folder)
             at[step.id] = shop.metrics | _footprint_metrics(shop)
@@ -134,7 +137,8 @@ class Execution:
         run_step(shop, step, done, number)
         evaluators = self._evaluators_after(step)
         done.metrics = shop.metrics = evaluate(shop, evaluators, done.metrics)
-        done.control = evaluate_control(shop, evaluators)
+        if step.spec.kind is Kind.TRAINER:
+            done.control = evaluate_control(shop, evaluators)
         done.status = "done"
         if folder is not None:
             folder.step_finished(step.id, done)

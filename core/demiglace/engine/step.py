@@ -15,7 +15,7 @@ from demiglace.engine.record import StepRecord
 from demiglace.errors import DemiglaceError, PassFailed
 from demiglace.graph import apply_verified
 from demiglace.measure import Footprint, first_nonfinite, measure
-from demiglace.passes import Asked, Context, Kind, Metric
+from demiglace.passes import Asked, Context, Control, Kind, Metric
 from demiglace.passes.contract import ORIGINAL, WEIGHTS_QUANTIZED
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ class Workshop:
     teacher: Callable[[], ModelGraph] | None = None
     #: The model before the first editor since the last training, while a later step needs it.
     original: ModelGraph | None = None
-    #: What the last trainer left beside the model, to be evaluated with it.
-    control: ModelGraph | None = None
+    #: The uncompressed model, while a coming step wants to be compared with it.
+    control: Control | None = None
     #: The caller's own loss of a batch.
     step: LossStep | None = None
     #: The model's digest and figures as the last step left them.
@@ -68,10 +68,17 @@ class Workshop:
     def keep_original(self, steps: Iterable[Step]) -> None:
         """Copy the model before it is edited, if a step up to the next training needs it."""
         contracts = [step.contract() for step in _until_trained(steps)]
-        if not any(ORIGINAL in contract.needs | contract.wants for contract in contracts):
+        if not any(ORIGINAL in contract.needs for contract in contracts):
             self.original = None
         elif self.original is None:
             self.original = self.model.copy()
+
+    def keep_control(self, *, wanted: bool) -> None:
+        """Copy the model as it is, if it is to be compared with and there is no copy yet."""
+        if not wanted:
+            self.control = None
+        elif self.control is None:
+            self.control = Control(self.model.copy(), dict(self.carry))
 
     def context(self, step: Step, record: StepRecord | None = None) -> Context:
         """The surroundings of one step, reporting into its record if it has one."""
@@ -88,6 +95,7 @@ class Workshop:
             provenance=self.provenance,
             teacher=self.teacher,
             original=self.original,
+            control=self.control,
             step=self.step,
             carry=self.carry,
             left_alone={} if record is None else record.left_alone,
@@ -114,8 +122,10 @@ def run_step(shop: Workshop, step: Step, record: StepRecord, number: int) -> Non
         Interrupted: when the run was asked to stop.
     """
     context = shop.context(step, record)
-    if step.spec.kind is Kind.EXPORTER and shop.folder is not None:
+    if shop.folder is not None and step.spec.kind in {Kind.EXPORTER, Kind.TRAINER}:
         context.folder = shop.folder.step(number, step.id)
+        if step.spec.kind is Kind.EXPORTER:
+            context.folder.mkdir(parents=True)
     try:
         with shop.clock.others() as span:
             _WORK[step.spec.kind](shop, step, context, record)
@@ -177,7 +187,7 @@ def _train(shop: Workshop, step: Step, context: Context, record: StepRecord) -> 
     trainer = shop.registry.implementation(step.spec)(step.config)
     # Participants may have put figures of their own there.
     record.figures |= trainer.train(shop.model, context, participants)
-    shop.original, shop.control = None, context.control
+    shop.original = None
 
 
 def _evaluate(shop: Workshop, step: Step, context: Context, record: StepRecord) -> None:
@@ -253,9 +263,10 @@ def _figure(shop: Workshop, asked: Asked) -> float:
 
 
 def evaluate_control(shop: Workshop, evaluators: Iterable[Step]) -> dict[str, Metric]:
-    """The metrics of what a trainer left beside the model; it is let go then."""
-    control, shop.control = shop.control, None
-    return {} if control is None else evaluate(replace(shop, model=control), evaluators, {})
+    """The metrics of the uncompressed model, which was trained beside the other."""
+    if shop.control is None:
+        return {}
+    return evaluate(replace(shop, model=shop.control.model), evaluators, {})
 
 
 def evaluate(shop: Workshop, evaluators: Iterable[Step], metrics: Mapping[str, Metric]) -> dict[str, Metric]:

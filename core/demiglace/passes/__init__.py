@@ -11,7 +11,7 @@ from demiglace.passes.base import (
     Trainer,
 )
 from demiglace.passes.config import Config, Share, Targeted
-from demiglace.passes.context import Asked, Context
+from demiglace.passes.context import Asked, Context, Control
 from demiglace.passes.contract import Contract
 from demiglace.passes.local_code import allowed_code, allowed_file, allowing_code
 from demiglace.passes.metric import Metric
@@ -25,6 +25,7 @@ __all__ = [
     "Config",
     "Context",
     "Contract",
+    "Control",
     "DataSource",
     "Editor",
     "Evaluator",

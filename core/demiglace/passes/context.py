@@ -38,6 +38,15 @@ class Asked:
 
 
 @dataclass
+class Control:
+    """The model as it was before the first step that compressed it, trained since as that was."""
+
+    model: ModelGraph
+    #: Its own of what steps leave for later ones, such as its optimizer's state.
+    carry: dict[str, Any]
+
+
+@dataclass
 class Context:
     """The surroundings of one step. A pass sees these and its model, and nothing else."""
 
@@ -46,15 +55,17 @@ class Context:
     device: torch.device
     data: Data | None = None
     teacher: Callable[[], ModelGraph] | None = None
-    #: The model before the first editor since the last training, for a step whose contract needs it; for a
-    #: trainer that wants it and follows no editor, the model as training finds it.
+    #: The model before the first editor since the last training, for a step whose contract needs it.
     original: ModelGraph | None = None
     #: A caller's own loss of a batch, in place of a trainer's.
     step: LossStep | None = None
-    #: Another model that a trainer leaves beside the one it trained; the engine evaluates both.
-    control: ModelGraph | None = None
-    #: The run directory's folder for this step; only exporters and trainers write into it.
+    #: The uncompressed model, where this step or a later one wants it: a trainer trains it too, without
+    #: participants, and the engine evaluates both.
+    control: Control | None = None
+    #: The run directory's folder for this step, which an exporter finds made and a trainer makes itself.
     folder: Path | None = None
+    #: A checkpoint of this very training, from which it goes on.
+    resume: Path | None = None
     #: The run's recipe and environment, plain JSON, for files that leave the run directory.
     provenance: Mapping[str, Any] = field(default_factory=dict)
     #: `(done, total or None, text)`.

@@ -23,6 +23,8 @@ TEACHER = "teacher"
 ORIGINAL = "original"
 """An editor has worked on the model since its last training: the engine knows what it was before. The
 engine adds this fact to the contracts of editors, and takes it away after a trainer."""
+CONTROL = "control"
+"""The model without compression, trained for as long: the engine keeps one for a trainer that wants it."""
 
 
 @dataclass(frozen=True)

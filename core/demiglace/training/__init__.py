@@ -1,5 +1,6 @@
 """The one training loop, in which passes take part, and what trainers build on."""
 
+from demiglace.training.compiling import compile_problems
 from demiglace.training.loop import TrainingLoop, fit
 from demiglace.training.losses import loss_problems, named_loss
 from demiglace.training.masks import hold_masks
@@ -21,6 +22,7 @@ __all__ = [
     "Stopping",
     "TaskLoss",
     "TrainingLoop",
+    "compile_problems",
     "connected",
     "evaluating",
     "fit",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -46,6 +46,15 @@ class Average:
             if live is parameter:
                 kept = torch.tensor(cut.kept, device=live.device)
                 self._means[index] = self._means[index].index_select(cut.dim, kept)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The averages, and how many steps are in them."""
+        return {"steps": self._steps, "means": list(self._means)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+        self._steps = state["steps"]
+        self._means = [mean.to(live.device) for mean, live in zip(state["means"], self._live, strict=True)]
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from demiglace.errors import GraphError
-from demiglace.graph import Cut, apply_verified
+from demiglace.graph import Cut, StructuralEdit, apply_verified
 from demiglace.training.capture import Capture
 from demiglace.training.reslice import forget_graph, reslice
 
@@ -31,7 +31,10 @@ class Changing:
         self._cleanup = cleanup
         self._prepared: list[Participant[Any]] = []
         self._captures: list[Capture] = []
-        self._extra: list[nn.Parameter] = []
+        #: Further parameters that participants train.
+        self.extra: list[nn.Parameter] = []
+        #: The structural edits since there is an optimizer, as they were applied together.
+        self.made: list[list[StructuralEdit]] = []
         #: Whether there is an optimizer, whose state must follow.
         self._started = False
 
@@ -39,7 +42,8 @@ class Changing:
         made = list(edits)
         self._change(made)
         if self._started:
-            self._follow([edit for edit in made if isinstance(edit, Cut)])
+            structural = [edit for edit in made if isinstance(edit, StructuralEdit)]
+            self._follow(structural)
         for participant in self._prepared:
             participant.on_edit(made)
 
@@ -50,7 +54,7 @@ class Changing:
         return captured
 
     def train_also(self, parameters: Iterable[nn.Parameter]) -> None:
-        self._extra += parameters
+        self.extra += parameters
 
     def cut_also(self, parameter: nn.Parameter, dim: int, kept: Sequence[int]) -> None:
         index = torch.tensor(kept, device=parameter.device)
@@ -89,11 +93,19 @@ class Changing:
             )
         transaction.commit()
 
-    def _follow(self, cuts: Sequence[Cut]) -> None:
+    def _follow(self, edits: Sequence[StructuralEdit]) -> None:
         """Cut what is remembered of parameters as the parameters were cut."""
+        if not edits:
+            return
+        self.made.append(list(edits))
         parameters = dict(self.model.module.named_parameters(remove_duplicate=False))
-        for cut in cuts:
+        for cut in cuts_of(edits):
             parameter = parameters.get(cut.tensor)
             if parameter is not None:
                 forget_graph(parameter)
                 reslice(self.optimizer.state[parameter], cut.dim, cut.kept)
+
+
+def cuts_of(edits: Iterable[StructuralEdit]) -> list[Cut]:
+    """The cuts among edits."""
+    return [edit for edit in edits if isinstance(edit, Cut)]

@@ -40,6 +40,15 @@ class History:
         self.epochs.append(entry)
         self._loss, self._batches, self._terms = 0.0, 0, {}
 
+    def state_dict(self) -> dict[str, Any]:
+        """What was written down, at the end of an epoch."""
+        return {"epochs": self.epochs, "stopped_early": self.stopped_early, "best_epoch": self.best_epoch}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+        self.epochs, self.best_epoch = list(state["epochs"]), state["best_epoch"]
+        self.stopped_early = state["stopped_early"]
+
     def figures(self) -> dict[str, Any]:
         """Plain JSON values for `run.json`."""
         last = self.epochs[-1] if self.epochs else {}

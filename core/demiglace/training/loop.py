@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from demiglace.errors import Diverged, UsageError
-from demiglace.graph import Cut
 from demiglace.measure import first_nonfinite
 from demiglace.training.averaging import Average
-from demiglace.training.changing import Changing
+from demiglace.training.changing import Changing, cuts_of
+from demiglace.training.compiling import Compiled, explained
+from demiglace.training.course import Course, Stateful
 from demiglace.training.extent import extent
 from demiglace.training.history import History
 from demiglace.training.masks import hold_masks, mask_gradients, zero_masked
@@ -23,6 +24,7 @@ from demiglace.training.objective import Objective, culprit
 from demiglace.training.overriding import overriding
 from demiglace.training.pacing import warm_up
 from demiglace.training.processes import Processes
+from demiglace.training.randomness import Randomness
 from demiglace.training.task import task_of
 from demiglace.training.validation import validate
 from demiglace.training.watch import Snapshot, Watch
@@ -31,10 +33,14 @@ if TYPE_CHECKING:
     from torch import nn
 
     from demiglace.data import Batch, Data
-    from demiglace.graph import ModelGraph
+    from demiglace.graph import ModelGraph, StructuralEdit
     from demiglace.passes import Context, Participant
     from demiglace.training.pacing import Pacer
     from demiglace.training.settings import Settings
+
+
+CHECKPOINTS = "checkpoints"
+"""The folder of checkpoints in a step's own folder."""
 
 
 def fit(
@@ -48,8 +54,13 @@ def fit(
     All randomness comes from `context.seed`; torch's own random state and the training flags of the
     modules are given back. The result is the finished loop, with its `optimizer` and `history`.
 
+    With a checkpoint in `context.resume`, the training goes on from there, to the bit as if it had not
+    stopped; `model` and the participants are then as they were before its first step.
+
     Raises:
-        UsageError: for an empty split, absent labels, a schedule that does not fit the training.
+        UsageError: for an empty split, absent labels, a schedule that does not fit the training, a
+            checkpoint of another training.
+        ArtifactError: when a checkpoint cannot be written, or is damaged.
         Diverged: when a loss or a weight became NaN or infinite; the weights of the last good epoch are
             back in the model.
         Interrupted: when the run was asked to stop.
@@ -86,14 +97,19 @@ class TrainingLoop(Changing):
         self._watch = Watch(settings.metric, settings.stopping)
         self._average: Average | None = None
         self._pacer: Pacer | None = None
+        self._compiled: Compiled | None = None
         self._batch = 0
+        self._shuffle = context.rng()
 
     def run(self) -> None:
-        """Train from the first step to the last."""
-        shuffle = self.context.rng()
+        """Train from the first step, or from a checkpoint, to the last."""
         self._prepare()
+        if self.context.resume is not None:
+            self._course.take_up(self.context.resume)
+            if self._settings.keep == "last":
+                self._good.take()
         while not self._over():
-            self._epoch(shuffle)
+            self._epoch()
             self._after_epoch()
         self._finish()
 
@@ -104,10 +120,12 @@ class TrainingLoop(Changing):
             self._cleanup.callback(module.to, memory_format=torch.contiguous_format)
         self._prepare_all(self._participants)
         self._objective = Objective(self._task, self._participants, self.context.device, settings.autocast)
+        if settings.compile is not None:
+            self._compiled = Compiled(module, settings.compile)
         self._trained = self._parameters()
         self.optimizer = optimizer = settings.optimizer(self._trained)
         if settings.warmup is not None:
-            warm_up(optimizer, settings.warmup(self.at))
+            warm_up(optimizer, settings.warmup(self.at), self.at)
         if settings.pacer is not None:
             self._pacer = settings.pacer(optimizer, self.at)
         if settings.ema is not None:
@@ -116,23 +134,42 @@ class TrainingLoop(Changing):
         self._cleanup.callback(handle.remove)
         self._processes.start(module, self.at, self.context.seed)
         self._good = Snapshot(self.model)
+        self._course = Course(self, self._participants, self._parts())
         self._started = True
+
+    def _parts(self) -> dict[str, Stateful]:
+        """What has a state of its own, by its name in a checkpoint."""
+        generators = {"shuffle": self._shuffle, "loader": self._data.split("train").generator}
+        own = {name: one for name, one in generators.items() if one is not None}
+        parts: dict[str, Stateful] = {
+            "optimizer": self.optimizer,
+            "history": self.history,
+            "watch": self._watch,
+            "random": Randomness(own, self.context.device, self._processes),
+        }
+        if self._pacer is not None:
+            parts["scheduler"] = self._pacer.scheduler
+        if self._average is not None:
+            parts["average"] = self._average
+        if self._settings.keep == "best":
+            parts["best"] = self._good
+        return parts
 
     def _parameters(self) -> list[nn.Parameter]:
         own = [one for one in self.model.module.parameters() if one.requires_grad]
         if not own:
             raise UsageError("the model has no parameter to train", hint="set requires_grad on some of them")
-        return list(dict.fromkeys(own + self._extra))
+        return list(dict.fromkeys(own + self.extra))
 
     def _over(self) -> bool:
         if self.at.step >= self.at.steps or self.history.stopped_early:
             return True
         return self._settings.epochs is not None and self.at.epoch >= self._settings.epochs
 
-    def _epoch(self, shuffle: torch.Generator) -> None:
+    def _epoch(self) -> None:
         self.model.module.train()
         self._batch = 0
-        batches = self._data.train(shuffle)
+        batches = self._data.train(self._shuffle)
         while self.at.step < self.at.steps and (group := self._group(batches)):
             self._step(group)
         if self._batch == 0:
@@ -172,13 +209,15 @@ class TrainingLoop(Changing):
         context.check_interrupt()
         self._batch += 1
         batch, own = self._processes.part(whole)
-        total, terms = self._objective(self.model.module, batch)
-        loss, means = self._processes.mean(total, terms, own)
-        value = loss.item()
-        if not math.isfinite(value):
-            self._diverge(culprit(means))
-        share *= own
-        (total if share == 1.0 else total * share).backward()
+        module = self.model.module if self._compiled is None else self._compiled.module
+        with nullcontext() if self._compiled is None else explained():
+            total, terms = self._objective(module, batch)
+            loss, means = self._processes.mean(total, terms, own)
+            value = loss.item()
+            if not math.isfinite(value):
+                self._diverge(culprit(means))
+            share *= own
+            (total if share == 1.0 else total * share).backward()
         self.history.add(value, means)
         self._forget_captures()
         context.on_progress(at.step, at.steps, f"epoch {at.epoch + 1}, loss {value:.4g}")
@@ -202,6 +241,15 @@ class TrainingLoop(Changing):
         self.history.close_epoch(self.at.epoch, self.at.step, figures)
         if self._pacer is not None:
             self._pacer.after_epoch(figures.get("loss"))
+        if self._settings.checkpoint:
+            self._write_checkpoint()
+
+    def _write_checkpoint(self) -> None:
+        """Write this epoch's, by the process that writes; the best epoch's stays beside it."""
+        state = self._course.state()
+        if self.context.folder is not None:
+            best = self.history.best_epoch
+            self._course.write(self.context.folder / CHECKPOINTS, state, () if best is None else (best,))
 
     def _validated(self) -> Mapping[str, float]:
         settings = self._settings
@@ -242,13 +290,16 @@ class TrainingLoop(Changing):
         self._conclude(self._participants)
         self.context.on_progress(self.at.steps, self.at.steps, "trained")
 
-    def _follow(self, cuts: Sequence[Cut]) -> None:
-        super()._follow(cuts)
+    def _follow(self, edits: Sequence[StructuralEdit]) -> None:
+        super()._follow(edits)
+        if not edits:
+            return
         if self._average is not None:
-            for cut in cuts:
+            for cut in cuts_of(edits):
                 self._average.follow(cut)
-        if cuts:
-            self._good.take()
+        if self._compiled is not None:
+            self._compiled.forget()
+        self._good.take()
 
     def _diverge(self, what: str) -> None:
         """Put the last good weights back and raise."""

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
+    from demiglace.passes import Position
+
 
 @dataclass
 class Pacer:
@@ -39,26 +41,28 @@ class Pacer:
             self.scheduler.step()
 
 
-def warm_up(optimizer: Optimizer, steps: int) -> None:
+def warm_up(optimizer: Optimizer, steps: int, at: Position) -> None:
     """Scale the learning rate by 1/n, 2/n, ... 1 in the first `n` steps, over any scheduler.
 
     The rate is scaled only while the optimizer steps, so a scheduler that computes the next rate from the
     present one sees its own.
+
+    Args:
+        optimizer: whose rates are scaled.
+        steps: n.
+        at: where the training stands.
     """
-    done = 0
     own_rates: list[float | Tensor] = []
 
     def before(*_: Any) -> None:
-        nonlocal done
-        done += 1
-        if done > steps:
+        if at.step >= steps:
             return
         own_rates[:] = [group["lr"] for group in optimizer.param_groups]
         for group in optimizer.param_groups:
-            group["lr"] = group["lr"] * done / steps
+            group["lr"] = group["lr"] * (at.step + 1) / steps
 
     def after(*_: Any) -> None:
-        if done > steps:
+        if at.step >= steps:
             return
         for group, rate in zip(optimizer.param_groups, own_rates, strict=True):
             group["lr"] = rate

@@ -120,6 +120,14 @@ class Processes:
             for gradient, summed in zip(own, flat.split([one.numel() for one in own]), strict=True):
                 gradient.copy_(summed.view_as(gradient))
 
+    def every(self, value: Any) -> list[Any]:
+        """What every process has, in the order of their ranks."""
+        if self.size == 1:
+            return [value]
+        found: list[Any] = [None] * self.size
+        distributed.all_gather_object(found, value)
+        return found
+
     def mean(
         self, total: Tensor, terms: Mapping[str, Tensor], share: float
     ) -> tuple[Tensor, Mapping[str, Tensor]]:

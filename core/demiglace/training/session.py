@@ -51,7 +51,7 @@ class Session(Changing):
         try:
             self._prepare_all(self._participants)
             # In a group of its own it would be unknown to a scheduler that was made before.
-            self.optimizer.param_groups[0]["params"].extend(self._extra)
+            self.optimizer.param_groups[0]["params"].extend(self.extra)
             self._started = True
             self._cleanup.callback(hold_masks(self.optimizer, self.model).remove)
             self._cleanup.callback(self.optimizer.register_step_post_hook(self._stepped).remove)

@@ -59,6 +59,10 @@ class Settings:
     #: Whether to measure the validation split after each epoch even if nothing depends on it.
     validate: bool = False
     channels_last: bool = False
+    #: The backend of `torch.compile`; `None` runs the module as it is.
+    compile: str | None = None
+    #: Whether to write a checkpoint after each epoch into the context's folder.
+    checkpoint: bool = False
 
     @property
     def needs_validation(self) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -26,8 +27,19 @@ class Snapshot:
 
     def take(self) -> None:
         """Copy what is there now, over the older copy."""
-        module = self.model.module
-        self._copies = [(one, one.detach().clone()) for one in (*module.parameters(), *module.buffers())]
+        self._copies = [(one, one.detach().clone()) for one in self._tensors()]
+
+    def _tensors(self) -> list[Tensor]:
+        return [*self.model.module.parameters(), *self.model.module.buffers()]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The copy."""
+        return {"copies": [copy for _, copy in self._copies]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a copy, of the model as it is now."""
+        pairs = zip(self._tensors(), state["copies"], strict=True)
+        self._copies = [(one, copy.to(one.device)) for one, copy in pairs]
 
     @torch.no_grad()
     def restore(self) -> None:
@@ -63,3 +75,11 @@ class Watch:
             return False
         self.best, self.best_epoch, self._waited = value, epoch, 0
         return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best so far and how long ago it was."""
+        return {"best": self.best, "best_epoch": self.best_epoch, "waited": self._waited}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state_dict` gave."""
+        self.best, self.best_epoch, self._waited = state["best"], state["best_epoch"], state["waited"]

@@ -1,0 +1,89 @@
+"""`torch.compile` in a training: what it needs here, and a module to train with that follows cuts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
+
+import torch
+
+from demiglace.errors import UsageError
+from demiglace.passes import Problem
+from demiglace.recipe.nearest import did_you_mean
+
+if TYPE_CHECKING:
+    from torch import nn
+
+INDUCTOR = "inductor"
+"""torch's own backend, which writes C++ for processors and for the launchers of GPU kernels."""
+
+
+def compile_problems(backend: str) -> Iterator[Problem]:
+    """What keeps `torch.compile` from working here with a backend of that name."""
+    known = torch.compiler.list_backends(exclude_tags=())
+    if backend not in known:
+        yield Problem(f"torch.compile has no backend {backend!r}", ("compile",), did_you_mean(backend, known))
+    elif backend == INDUCTOR and compiler() is None:
+        yield Problem(
+            f"torch.compile needs a C++ compiler, and there is no {_wanted()}",
+            ("compile",),
+            "install one (Debian, Ubuntu: apt-get install g++; macOS: xcode-select --install), "
+            "name it in CXX, or set compile = false",
+        )
+
+
+def compiler() -> str | None:
+    """The path of the C++ compiler that torch would call, if it is there."""
+    return shutil.which(_wanted())
+
+
+def _wanted() -> str:
+    return os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+
+
+class Compiled:
+    """A module with a compiled way to run it, for training only: it has the same parameters and hooks.
+
+    Args:
+        module: what runs uncompiled everywhere else.
+        backend: a name that `compile_problems` has nothing against.
+    """
+
+    def __init__(self, module: nn.Module, backend: str) -> None:
+        self._module, self._backend = module, backend
+        self.module = self._made()
+
+    def forget(self) -> None:
+        """Compile anew at the next call: the structure has changed.
+
+        Old code would be dropped by its guards; but a schedule of many cuts would soon reach the number of
+        recompilations after which torch silently stops to compile.
+        """
+        torch.compiler.reset()
+        self.module = self._made()
+
+    def _made(self) -> nn.Module:
+        return cast("nn.Module", torch.compile(self._module, backend=self._backend))
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn what the compiler itself fails with into an error that says what to do.
+
+    Raises:
+        UsageError: in the place of the compiler's.
+    """
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        yield
+    except TorchDynamoException as error:
+        first = str(error).strip().partition("\n")[0]
+        raise UsageError(
+            f"torch.compile failed on this model: {type(error).__name__}: {first}",
+            hint='set compile = false, or compile = "aot_eager", which needs no C++ compiler',
+        ) from error
