@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -47,6 +47,18 @@ class OutputCache:
         outputs = compute()
         self._rows.update(zip(keys, outputs.unbind(0), strict=True))
         return outputs
+
+    def state(self) -> dict[str, Any]:
+        """The outputs known so far: computed anew, in other batches, they could differ in the last bit."""
+        rows = {"rows": torch.stack(list(self._rows.values()))} if self._rows else {}
+        keys = [key.hex() for key in self._rows]
+        return {"keys": keys, "found": self._found, "examples": self._examples, **rows}
+
+    def restore(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Take up what `state` gave."""
+        keys = map(bytes.fromhex, state["keys"])
+        self._rows = dict(zip(keys, state["rows"].to(device).unbind(0), strict=True)) if state["keys"] else {}
+        self._found, self._examples = state["found"], state["examples"]
 
     def check(self) -> None:
         """Look after the second epoch whether anything was found.

@@ -48,6 +48,7 @@ class Logits(Participant[LogitsConfig]):
         from demiglace_distillers.cache import OutputCache
 
         self._teacher = teacher_of(self.config, loop)
+        self._device = loop.context.device
         self._cache = OutputCache(loop.context.data) if self.config.cache else None
 
     def loss(self, batch: Batch, outputs: Any) -> Mapping[str, Tensor]:
@@ -61,6 +62,13 @@ class Logits(Participant[LogitsConfig]):
                 hint="teacher and student must tell the same classes apart",
             )
         return {"kl": self.config.alpha * softened_kl(student, teacher, self.config.temperature)}
+
+    def state(self) -> Mapping[str, object]:
+        return {} if self._cache is None else self._cache.state()
+
+    def restore_state(self, state: Mapping[str, object]) -> None:
+        if self._cache is not None:
+            self._cache.restore(state, self._device)
 
     def after_epoch(self, at: Position) -> None:
         if self._cache is not None and at.epoch == 2:

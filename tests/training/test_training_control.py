@@ -50,6 +50,47 @@ def test_the_control_of_a_fine_tuning_was_not_pruned_before():
     assert pruned.steps[2].figures["control"]["loss"] == dense.steps[1].figures["loss"]
 
 
+def test_the_control_of_the_last_of_several_trainings_was_trained_in_all_of_them():
+    dense, again = TRAIN | {"id": "dense"}, {**TRAIN, "id": "again", "epochs": 3}
+    last = TRAIN | {"id": "last", "optimizer": "continue"}
+    passes = [dense, PRUNE, again, PRUNE | {"id": "more", "amount": 0.7}, last | {"control": True}]
+    pruned = demiglace.run(recipe(*passes, evaluate=EVALUATE))
+    longer = demiglace.run(recipe(dense, again, last, evaluate=EVALUATE))
+    assert pruned.steps[4].figures["control"]["loss"] == longer.steps[2].figures["loss"]
+    assert pruned.steps[2].figures["control"]["loss"] == longer.steps[1].figures["loss"]
+    control, metrics = pruned.steps[4].control, longer.steps[2].metrics
+    assert {name: one.value for name, one in control.items()} == {
+        name: one.value for name, one in metrics.items()
+    }
+    assert not pruned.steps[1].control
+    assert "control" not in pruned.steps[0].figures
+
+
+def test_nothing_is_compared_after_the_last_training_that_wants_it():
+    wants = TRAIN | {"id": "wants", "control": True}
+    result = demiglace.run(recipe(TRAIN | {"id": "dense"}, PRUNE, wants, TRAIN | {"id": "after"}))
+    assert ["control" in step.figures for step in result.steps] == [False, False, True, False]
+
+
+def test_the_plan_says_where_a_control_is_trained_along():
+    passes = [TRAIN | {"id": "dense"}, PRUNE, TRAIN | {"id": "one"}, TRAIN | {"id": "two", "control": True}]
+    lines = demiglace.plan(recipe(*passes)).lines()
+    [dense] = (line for line in lines if " dense " in line)
+    [one] = (line for line in lines if " one " in line)
+    [two] = (line for line in lines if " two " in line)
+    assert "control" not in dense
+    assert one.endswith("and the control of a later step")
+    assert two.endswith("and the uncompressed model as a control")
+
+
+def test_a_training_without_a_loss_leaves_the_control_out_and_says_so():
+    soft = {"use": "distill.logits", "teacher": "original", "alpha": 1.0}
+    silent = TRAIN | {"id": "silent", "loss": "none", "with": [soft]}
+    result = demiglace.run(recipe(PRUNE, silent, TRAIN | {"id": "two", "control": True}))
+    assert "misses this training" in result.steps[1].warnings[0]
+    assert "control" in result.steps[2].figures
+
+
 def test_a_control_leaves_the_compressed_model_as_it_is_without():
     passes = [TRAIN | {"id": "dense"}, PRUNE, TRAIN | {"id": "again"}]
     without = demiglace.run(recipe(*passes))

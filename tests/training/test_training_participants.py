@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from demiglace.errors import UsageError
-from demiglace.graph import Cut, Mask, SetAttr
+from demiglace.errors import GraphError, UsageError
+from demiglace.graph import Cut, Mask, SetAttr, Swap
 from demiglace.passes import Asked, Config, Editor, Participant, Schedule
 from demiglace.training import Scheduled, Settings, Stopping, fit, hold_masks, named_loss
 from demiglace.training.capture import Capture
@@ -151,6 +151,18 @@ def test_a_cut_keeps_the_moments_of_what_stays(net, context):
 
     fit(net, context, settings(), [CutOnce(Config())])
     assert torch.equal(seen["after"], seen["before"][:12])
+
+
+def test_a_swap_between_steps_is_refused(net, context):
+    class Swapper(Participant[Config]):
+        def prepare(self, loop):
+            self.loop = loop
+
+        def after_epoch(self, at):
+            self.loop.apply([Swap("0", "linear.packed")])
+
+    with pytest.raises(GraphError, match="cannot be swapped in the middle of training"):
+        fit(net, context, settings(), [Swapper(Config())])
 
 
 class Penalty(Participant[Config]):

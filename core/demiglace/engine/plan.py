@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from demiglace.engine.check import check
 from demiglace.engine.checked import Checked, Given, SourceUse, Step
 from demiglace.engine.control import control_span, wants_control
+from demiglace.engine.distance import distant_participants
 from demiglace.engine.gates import gate_words
 from demiglace.errors import Fault, RecipeError
 from demiglace.graph import ModelGraph
@@ -30,6 +31,8 @@ class Plan:
     checked: Checked
     #: Parameters of the model before the first pass; `None` when another recipe or a caller makes it later.
     parameters: int | None = None
+    #: What is allowed and yet probably not meant.
+    warnings: tuple[Fault, ...] = ()
 
     def lines(self) -> list[str]:
         """The plan as a tree in words: sources, steps with participants, gates."""
@@ -45,6 +48,7 @@ class Plan:
             "steps": [_step_json(step) for step in checked.steps],
             "evaluate": [step.spec.name for step in checked.evaluations],
             "gates": [f"{name} {gate_words(gate)}" for name, gate in checked.recipe.gate.items()],
+            "warnings": [str(warning) for warning in self.warnings],
         }
 
 
@@ -66,9 +70,10 @@ def plan(
         faults += [fault for step in steps for fault in _step_faults(checked, step, graph)]
     if faults:
         raise RecipeError(faults=faults)
+    warnings = tuple(distant_participants(checked))
     if graph is None:
-        return Plan(checked)
-    return Plan(checked, sum(parameter.numel() for parameter in graph.module.parameters()))
+        return Plan(checked, warnings=warnings)
+    return Plan(checked, sum(parameter.numel() for parameter in graph.module.parameters()), warnings)
 
 
 def _structure(checked: Checked, model: nn.Module | None) -> ModelGraph | None:

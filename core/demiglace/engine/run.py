@@ -109,6 +109,8 @@ class Execution:
         shop.provenance = {"recipe": record.recipe, "environment": record.environment}
         record.data = _data_json(shop.data)
         record.original = shop.footprint
+        for warning in self.plan.warnings:
+            shop.listener.warning("plan", str(warning))
         if folder is not None:
             folder.write(record)
         self._measure_original(shop)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from demiglace.errors import GraphError
-from demiglace.graph import Cut, StructuralEdit, apply_verified
+from demiglace.graph import Cut, StructuralEdit, Swap, apply_verified
 from demiglace.training.capture import Capture
 from demiglace.training.reslice import forget_graph, reslice
 
@@ -37,13 +37,14 @@ class Changing:
         self.made: list[list[StructuralEdit]] = []
         #: Whether there is an optimizer, whose state must follow.
         self._started = False
+        #: Whether the last step is done.
+        self._concluding = False
 
     def apply(self, edits: Iterable[Edit]) -> None:
         made = list(edits)
         self._change(made)
         if self._started:
-            structural = [edit for edit in made if isinstance(edit, StructuralEdit)]
-            self._follow(structural)
+            self._follow([edit for edit in made if isinstance(edit, StructuralEdit)])
         for participant in self._prepared:
             participant.on_edit(made)
 
@@ -76,6 +77,7 @@ class Changing:
 
     def _conclude(self, participants: Iterable[Participant[Any]]) -> None:
         """Apply what participants end the training with."""
+        self._concluding = True
         for participant in participants:
             edits = list(participant.finish())
             if edits:
@@ -84,6 +86,12 @@ class Changing:
     def _change(self, edits: Sequence[Edit]) -> None:
         """Apply edits, cuts verified; the module must stay the one that the optimizer trains."""
         module = self.model.module
+        stepping = self._started and not self._concluding
+        if stepping and any(isinstance(edit, Swap) for edit in edits):
+            raise GraphError(
+                "a module cannot be swapped in the middle of training: the optimizer would train what it was",
+                hint="let the participant swap in `prepare` or `finish`",
+            )
         transaction, _ = apply_verified(self.model, edits)
         if self.model.module is not module:
             transaction.rollback()

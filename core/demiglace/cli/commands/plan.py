@@ -28,3 +28,5 @@ def command(recipe: Recipe, registry: Registry, as_json: bool, quiet: bool) -> N
         print_json(made.to_json())
     elif not quiet:
         click.echo("\n".join(made.lines()))
+        for warning in made.warnings:
+            click.echo(f"warning: {warning}", err=True)
