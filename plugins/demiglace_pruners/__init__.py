@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import demiglace
 from demiglace.passes import PassSpec
 from demiglace_pruners import (
+    blocks,
     channels,
     finalize,
     heads,
@@ -37,4 +38,5 @@ def demiglace_passes() -> Sequence[PassSpec]:
         channels.SPEC,
         heads.SPEC,
         neurons.SPEC,
+        blocks.SPEC,
     ]

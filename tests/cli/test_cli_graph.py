@@ -93,6 +93,15 @@ def test_the_table_says_the_same_in_words(call, small):
     assert "aten.cumsum" in next(line for line in out.splitlines() if line.startswith("mixed.weight"))
 
 
+def test_branches_are_listed_with_what_goes_and_why_others_stay(call, small):
+    told = json.loads(call("graph", *small, "--json").out)
+    [branch] = told["branches"]
+    assert (branch["name"], branch["layers"], branch["reason"]) == ("convs.0", ["convs.0"], "")
+    assert branch["parameters"] == 8 * 8 * 9 + 8
+    lines = call("graph", *small).out.splitlines()
+    assert ["convs.0", "584", "convs.0"] in [line.split() for line in lines]
+
+
 def test_the_table_shortens_long_lists_of_layers(call, small):
     out = " ".join(call("graph", *small, "--set", "model.options.depth=5").out.split())
     assert "made by stem, convs.0, convs.1 and 3 more; read by" in out

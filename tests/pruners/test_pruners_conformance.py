@@ -1,9 +1,11 @@
 """Every built-in pruner is an editor as third parties' must be, and every one is tested here."""
 
+import torch
 from torch import nn
 
 from demiglace.testing import EditorConformance
 from demiglace_pruners import (
+    blocks,
     channels,
     demiglace_passes,
     finalize,
@@ -112,6 +114,25 @@ class TestHeads(EditorConformance):
     @staticmethod
     def module():
         return Attention()
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.third = (nn.Conv2d(4, 4, 3, padding=1) for _ in range(3))
+
+    def forward(self, x):
+        x = x + torch.relu(self.first(x))
+        return self.third(x + self.second(x))
+
+
+class TestBlocks(EditorConformance):
+    spec = blocks.SPEC
+    config = blocks.BlocksConfig(amount=0.5, importance="change")
+
+    @staticmethod
+    def module():
+        return Residual()
 
 
 def test_every_pass_of_the_plugin_is_tested_here():

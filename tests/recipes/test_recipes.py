@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 SHIPPED = discover().recipes
 TESTED_APART = {
     *("digits", "digits-random", "digits-quantile", "digits-structured", "mnist"),
-    *("lenet-neurons", "resnet18-channels", "vit-heads"),
+    *("lenet-neurons", "resnet18-blocks", "resnet18-channels", "vit-heads"),
     *(
         "gradual-95",
         "gradual-98",

@@ -51,6 +51,17 @@ def test_half_of_resnets_channels_go(run):
         assert torch.equal(model.eval()(inputs), result.model.eval()(inputs))
 
 
+def test_two_of_resnets_branches_go(run):
+    result, model = run("resnet18-blocks")
+    assert result.steps[0].verified["form"] == "module"
+    gone = result.steps[0].figures["branches"]["removed"]
+    assert len(gone) == 2
+    assert not any(name.startswith(f"{one}.") for one in gone for name in model.state_dict())
+    inputs = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(model.eval()(inputs), result.model.eval()(inputs))
+
+
 def test_a_third_of_the_heads_of_a_vision_transformer_go_whole(run):
     result, model = run("vit-heads")
     rows = [

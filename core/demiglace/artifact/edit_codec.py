@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from demiglace.errors import ArtifactError
-from demiglace.graph.edits import Cut, Json, Lower, SetAttr, StructuralEdit, Swap
+from demiglace.graph.edits import Bypass, Cut, Json, Lower, SetAttr, StructuralEdit, Swap
 
 
 def edit_to_json(edit: StructuralEdit) -> dict[str, Any]:
@@ -27,6 +27,8 @@ def edit_to_json(edit: StructuralEdit) -> dict[str, Any]:
             return {"edit": "swap", "module": edit.module, "type": edit.type, "options": options}
         case Lower():
             return {"edit": "lower"}
+        case Bypass():
+            return {"edit": "bypass", "sum": edit.sum, "operand": edit.operand}
 
 
 def edit_from_json(value: Any) -> StructuralEdit:
@@ -44,6 +46,8 @@ def edit_from_json(value: Any) -> StructuralEdit:
             return Swap(module, kind, options)
         case {"edit": "lower"}:
             return Lower()
+        case {"edit": "bypass", "sum": str(name), "operand": str(operand)}:
+            return Bypass(name, operand)
     raise ArtifactError(f"the manifest holds something that is not an edit: {str(value)[:100]}")
 
 

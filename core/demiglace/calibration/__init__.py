@@ -1,6 +1,7 @@
 """Statistics of layers, gathered by running data through the model once for all who need them."""
 
 from demiglace.calibration.batches import CalibrationBatches, calibration_batches
+from demiglace.calibration.changes import branch_changes
 from demiglace.calibration.collector import Collector, GradientCollector, TensorCollector
 from demiglace.calibration.gradients import Taylor
 from demiglace.calibration.gram import InputGram
@@ -32,6 +33,7 @@ __all__ = [
     "Taylor",
     "TensorCollector",
     "ZeroShare",
+    "branch_changes",
     "calibrate",
     "calibration_batches",
     "execution_order",

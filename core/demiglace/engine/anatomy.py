@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from demiglace.engine.check import check
 from demiglace.engine.plan import model_source
 from demiglace.engine.prepare import check_fit, example_of, open_dataset
-from demiglace.errors import UsageError
+from demiglace.errors import GraphError, UsageError
 from demiglace.graph import ModelGraph
 
 if TYPE_CHECKING:
@@ -42,6 +43,19 @@ class Stuck:
 
 
 @dataclass(frozen=True)
+class Limb:
+    """A residual branch, which can go as a whole or says why it stays."""
+
+    name: str
+    #: Parameters that would go with it; none where it stays.
+    parameters: int
+    #: The layers in it, the outermost alone.
+    layers: list[str]
+    #: Why it stays; empty when it can go.
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Anatomy:
     """A network as structural pruners see it."""
 
@@ -49,10 +63,11 @@ class Anatomy:
     parameters: int
     groups: tuple[Part, ...]
     frozen: tuple[Stuck, ...]
+    branches: tuple[Limb, ...]
 
 
 def anatomy(recipe: Recipe, registry: Registry) -> Anatomy:
-    """Build a recipe's network without its weights, trace it, and find its groups.
+    """Build a recipe's network without its weights, trace it, and find its groups and branches.
 
     Raises:
         RecipeError: when the recipe is wrong.
@@ -66,7 +81,23 @@ def anatomy(recipe: Recipe, registry: Registry) -> Anatomy:
         sum(parameter.numel() for parameter in model.module.parameters()),
         tuple(_part(group, model) for group in model.groups),
         tuple(frozen),
+        tuple(_limbs(model)),
     )
+
+
+def _limbs(model: ModelGraph) -> Iterator[Limb]:
+    try:
+        known = model.branches
+    except GraphError as error:
+        yield Limb(".", 0, [], f"branches cannot be found: {error.faults[0].message}")
+        return
+    sizes = {name: one.numel() for name, one in model.module.named_parameters()}
+    for branch in known.found:
+        inner = {one for one in branch.layers for other in branch.layers if one.startswith(f"{other}.")}
+        layers = [one for one in branch.layers if one not in inner]
+        yield Limb(branch.name, sum(sizes[name] for name in branch.parameters), layers)
+    for name, reason in known.stuck.items():
+        yield Limb(name, 0, [], reason)
 
 
 def _model(recipe: Recipe, registry: Registry) -> ModelGraph:

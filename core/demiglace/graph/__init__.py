@@ -9,13 +9,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from demiglace.graph.adopt import adopt_masks
-from demiglace.graph.edits import Cut, Edit, Lower, Mask, Retype, SetAttr, StructuralEdit, Swap, Unmask, Write
+from demiglace.graph.edits import (
+    Bypass,
+    Cut,
+    Edit,
+    Lower,
+    Mask,
+    Retype,
+    SetAttr,
+    StructuralEdit,
+    Swap,
+    Unmask,
+    Write,
+)
 from demiglace.graph.model_graph import Example, ModelGraph, Weight
 from demiglace.graph.select import count_zeros, keep_at_least, keep_largest, kth_smallest
 from demiglace.graph.transaction import Transaction, apply
 
 if TYPE_CHECKING:
+    from demiglace.graph.branches import Branch as Branch
+    from demiglace.graph.branches import Branches as Branches
+    from demiglace.graph.bypass import bypass_edits as bypass_edits
     from demiglace.graph.cost import macs_after as macs_after
+    from demiglace.graph.cost import macs_by_node as macs_by_node
     from demiglace.graph.cost import parameters_after as parameters_after
     from demiglace.graph.cut import removal_edits as removal_edits
     from demiglace.graph.cut import removal_of as removal_of
@@ -30,14 +46,18 @@ if TYPE_CHECKING:
     from demiglace.graph.verify import Verification as Verification
 
 _HOMES = {
+    "Branch": "branches",
+    "Branches": "branches",
     "Call": "trace",
     "Group": "groups",
     "Slice": "groups",
     "Value": "labels",
     "Verification": "verify",
     "apply_verified": "restructure",
+    "bypass_edits": "bypass",
     "holder": "groups",
     "macs_after": "cost",
+    "macs_by_node": "cost",
     "parameters_after": "cost",
     "removal_edits": "cut",
     "removal_of": "cut",
@@ -47,6 +67,7 @@ _HOMES = {
 
 __all__ = [  # noqa: PLE0604
     *_HOMES,
+    "Bypass",
     "Cut",
     "Edit",
     "Example",

@@ -29,6 +29,20 @@ def macs_after(removal: Removal) -> int:
     return sum(_of_call(call, removal) for call in removal.tracer.calls if call.name.startswith("eval:"))
 
 
+def macs_by_node(model: ModelGraph) -> dict[str, int]:
+    """Multiply-accumulates of each call on the traced example, by the names of `model.branches`."""
+    from demiglace.graph.plain import PlainGraph, traced_names
+
+    removal = Removal.of(model.traced.tracer, {})
+    found = {call.name: _of_call(call, removal) for call in removal.tracer.calls}
+    names = (
+        traced_names(model)
+        if isinstance(model.module, PlainGraph)
+        else {node.name: node.name for node in model.branches.data.nodes}
+    )
+    return {own: found.get(f"eval:{traced}", 0) for own, traced in names.items()}
+
+
 def _of_call(call: Call, removal: Removal) -> int:
     if not isinstance(call.result, Value):
         return 0

@@ -1,9 +1,10 @@
 """Edits: every change that a pass may make to a model's structure or values, as plain data.
 
 The set is closed and the core alone applies it, so a pass needs no code to restore its work, and a
-saved model needs a plugin to load only for the type of a `Swap`. `Cut`, `SetAttr`, `Swap` and `Lower`
-change the structure: an artifact stores them in order and replays them. `Mask`, `Unmask`, `Write`
-and `Retype` change values, which an artifact stores as tensors.
+saved model needs a plugin to load only for the type of a `Swap`. `Cut`, `SetAttr`, `Swap`, `Lower` and
+`Bypass` change the structure: an artifact stores them in order and replays them, or stores the plain-data
+graph that they left. `Mask`, `Unmask`, `Write` and `Retype` change values, which an artifact stores as
+tensors.
 """
 
 from __future__ import annotations
@@ -53,6 +54,15 @@ class Lower:
     """Replace the module by its plain-data graph."""
 
 
+@dataclass(frozen=True)
+class Bypass:
+    """Let a sum in the plain-data graph be one of its operands; what only the other needs goes."""
+
+    #: Names of nodes; the operand may be an input.
+    sum: str
+    operand: str
+
+
 @dataclass(frozen=True, eq=False)
 class Mask:
     """Hold some weights of a parameter at zero from now on; joins with a mask that is there already."""
@@ -86,5 +96,5 @@ class Retype:
     dtype: str
 
 
-StructuralEdit: TypeAlias = Cut | SetAttr | Swap | Lower
+StructuralEdit: TypeAlias = Cut | SetAttr | Swap | Lower | Bypass
 Edit: TypeAlias = StructuralEdit | Mask | Unmask | Write | Retype

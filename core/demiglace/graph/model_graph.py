@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.export import ExportedProgram
 
+    from demiglace.graph.branches import Branches
     from demiglace.graph.edits import StructuralEdit
     from demiglace.graph.groups import Group, Traced
     from demiglace.graph.origins import Origin
@@ -92,6 +93,20 @@ class ModelGraph:
         if "traced" not in known:
             known["traced"] = trace(self)
         return known["traced"]
+
+    @property
+    def branches(self) -> Branches:
+        """The residual branches that can be removed; kept until a structural edit.
+
+        Raises:
+            GraphError: as `exported`, and when the model calls what a plain-data graph cannot hold.
+        """
+        from demiglace.graph.branches import residual_branches
+
+        known = self._known()
+        if "branches" not in known:
+            known["branches"] = residual_branches(self)
+        return known["branches"]
 
     def _known(self) -> dict[str, Any]:
         """What was found out of the structure as it is now."""

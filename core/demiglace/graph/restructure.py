@@ -6,17 +6,17 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from demiglace.errors import GraphError, VerificationError
-from demiglace.graph.edits import Cut, Edit, Lower, SetAttr
+from demiglace.graph.edits import Bypass, Cut, Edit, Lower, SetAttr
 from demiglace.graph.literals import Removal, rewrite
 from demiglace.graph.transaction import Transaction, apply
-from demiglace.graph.verify import TOLERANCE, Reference, Verification
+from demiglace.graph.verify import Reference, Verification, first_line
 
 if TYPE_CHECKING:
     from demiglace.graph.model_graph import ModelGraph
 
 
 def apply_verified(model: ModelGraph, edits: Iterable[Edit]) -> tuple[Transaction, Verification | None]:
-    """Apply edits; where they cut, prove that the model computes what it should, or put it back.
+    """Apply edits; where they cut or bypass, prove that the model computes what it should, or put it back.
 
     The module's own forward is tried first. Where it does not run on the cut tensors, or means something
     else, the model becomes its plain-data graph, whose literals follow the cut.
@@ -26,6 +26,10 @@ def apply_verified(model: ModelGraph, edits: Iterable[Edit]) -> tuple[Transactio
         GraphError: when an edit does not fit, or the model cannot be traced.
     """
     todo = list(edits)
+    if any(isinstance(edit, Bypass) for edit in todo):
+        from demiglace.graph.bypass_proof import apply_bypasses
+
+        return apply_bypasses(model, todo)
     cuts = {(edit.tensor, edit.dim): edit for edit in todo if isinstance(edit, Cut)}
     if not cuts or model.example is None:
         return apply(model, todo), None
@@ -36,24 +40,26 @@ def apply_verified(model: ModelGraph, edits: Iterable[Edit]) -> tuple[Transactio
     transaction = apply(model, todo)
     try:
         error = reference.compare(model.module)
-        return transaction, _record(reference, "module", "", error)
+        return transaction, reference.verification("module", "", error)
     except Exception as failure:
         transaction.rollback()
-        reason = f"its own forward does not fit the cut: {_first_line(failure)}"
+        reason = f"its own forward does not fit the cut: {first_line(failure)}"
     return _as_graph(model, todo, removal, reference, reason)
 
 
 def _as_graph(
     model: ModelGraph, edits: list[Edit], removal: Removal, reference: Reference, reason: str
 ) -> tuple[Transaction, Verification]:
-    from demiglace.graph.plain import PlainGraph
+    from demiglace.graph.plain import PlainGraph, traced_names
 
     lowered = [edit for edit in edits if not isinstance(edit, SetAttr)]
-    transaction = apply(model, [] if isinstance(model.module, PlainGraph) else [Lower()])
+    given = isinstance(model.module, PlainGraph)
+    names = traced_names(model) if given else {}
+    transaction = apply(model, [] if given else [Lower()])
     try:
         graph = model.module
         assert isinstance(graph, PlainGraph)  # noqa: S101
-        nodes = {node.name: node for node in graph.graph_data.nodes}
+        nodes = {names.get(node.name, node.name): node for node in graph.graph_data.nodes}
         transaction.remember(rewrite(nodes, removal))
         for edit in lowered:
             transaction.apply(edit)
@@ -63,30 +69,7 @@ def _as_graph(
         if isinstance(failure, GraphError):
             raise
         raise VerificationError(
-            f"the cut fits neither the module nor its graph: {_first_line(failure)}; the model was put back",
+            f"the cut fits neither the module nor its graph: {first_line(failure)}; the model was put back",
             hint="leave the layers that it names out by `ignore`, and report the model: a rule is missing",
         ) from failure
-    return transaction, _record(reference, "graph", reason, error)
-
-
-def _record(reference: Reference, form: str, reason: str, error: float) -> Verification:
-    return Verification(
-        equality="wiring" if reference.neutral else "exact",
-        form=form,
-        reason=reason,
-        dtype=str(reference.dtype).removeprefix("torch."),
-        error=error,
-        tolerance=TOLERANCE[reference.dtype],
-        batch_sizes=tuple(_sizes(reference)),
-    )
-
-
-def _sizes(reference: Reference) -> list[int]:
-    from demiglace.graph.export import batch_size
-
-    return [batch_size(example) for example in reference.examples]
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+    return transaction, reference.verification("graph", reason, error)

@@ -18,6 +18,7 @@ SwapType: TypeAlias = "Callable[[nn.Module, Mapping[str, Json]], nn.Module]"
 _QUANTIZED = "demiglace.quantization.modules"
 _TYPES = {
     "identity": f"{_QUANTIZED}:identity",
+    "skip": "demiglace.graph.skip:Skip",
     "cast": f"{_QUANTIZED}:casting",
     "fake_quantized": f"{_QUANTIZED}:fake_quantized",
     "quantized.linear": f"{_QUANTIZED}:QuantizedLinear",

@@ -6,19 +6,20 @@ the weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from demiglace.errors import GraphError
-from demiglace.graph.edits import Cut, Edit, Lower, Mask, Retype, SetAttr, Swap, Unmask, Write
+from demiglace.graph.edits import Bypass, Cut, Edit, Lower, Mask, Retype, SetAttr, Swap, Unmask, Write
 from demiglace.graph.zeroing import zero_outside
 from demiglace.recipe.selectors import ROOT
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from demiglace.graph.edits import StructuralEdit
     from demiglace.graph.model_graph import ModelGraph
 
 
@@ -205,11 +206,12 @@ def _swap(transaction: Transaction, edit: Swap) -> None:
     new = swapped(edit.type, old, edit.options)
     for name, value in edit.tensors.items():
         _give(new, name, value)
+    named = _parameters(model)
     before = (type(old), old.__dict__)
     # The object stays and becomes another: whoever refers to it, under whatever name, has the new one.
     _become(old, type(new), new.__dict__)
     transaction._undo.append(partial(_become, old, *before))
-    _drop_masks(transaction)
+    _move_masks(transaction, named)
     _record(transaction, Swap(edit.module, edit.type, edit.options))
 
 
@@ -231,12 +233,21 @@ def _give(module: nn.Module, name: str, value: Tensor) -> None:
     setattr(holder, own, nn.Parameter(placed, old.requires_grad) if isinstance(old, nn.Parameter) else placed)
 
 
-def _drop_masks(transaction: Transaction) -> None:
-    """Forget the masks of parameters that are no more."""
-    masks = transaction.model.masks
-    there = {name for name, _ in transaction.model.module.named_parameters(remove_duplicate=False)}
-    for name in [name for name in masks if name not in there]:
-        transaction._undo.append(partial(masks.__setitem__, name, masks.pop(name)))
+def _parameters(model: ModelGraph) -> dict[str, Tensor]:
+    return dict(model.module.named_parameters(remove_duplicate=False))
+
+
+def _move_masks(transaction: Transaction, before: Mapping[str, Tensor]) -> None:
+    """Forget the masks of parameters that are no more; one that has only another name left gets that."""
+    model = transaction.model
+    there = _parameters(model)
+    names = {id(tensor): name for name, tensor in reversed(there.items())}
+    for name in [name for name in model.masks if name not in there]:
+        keep = model.masks.pop(name)
+        transaction._undo.append(partial(model.masks.__setitem__, name, keep))
+        other = names.get(id(before.get(name)))
+        if other is not None:
+            _set_mask(transaction, other, keep)
 
 
 def _lower(transaction: Transaction, edit: Lower) -> None:
@@ -248,7 +259,20 @@ def _lower(transaction: Transaction, edit: Lower) -> None:
     _record(transaction, edit)
 
 
-def _record(transaction: Transaction, edit: Cut | SetAttr | Swap | Lower) -> None:
+def _bypass(transaction: Transaction, edit: Bypass) -> None:
+    from demiglace.graph.plain import PlainGraph, bypassed
+
+    model = transaction.model
+    before, named = model.module, _parameters(model)
+    if not isinstance(before, PlainGraph):
+        raise GraphError("a sum can be bypassed in a plain-data graph only")
+    model.module = bypassed(before, edit.sum, edit.operand)
+    transaction._undo.append(partial(setattr, model, "module", before))
+    _move_masks(transaction, named)
+    _record(transaction, edit)
+
+
+def _record(transaction: Transaction, edit: StructuralEdit) -> None:
     transaction.model.edits.append(edit)
     transaction._undo.append(transaction.model.edits.pop)
 
@@ -258,6 +282,7 @@ _HANDLERS: dict[type, Callable[[Transaction, Any], None]] = {
     SetAttr: _set_attr,
     Swap: _swap,
     Lower: _lower,
+    Bypass: _bypass,
     Mask: _mask,
     Unmask: _unmask,
     Write: _write,

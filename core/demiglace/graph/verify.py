@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -103,13 +103,32 @@ class Reference:
         training = unread and _trains(module, tensors, examples[-1])
         return cls(tensors, cuts, examples, outputs, neutral, dtype, training)
 
+    def expecting(self, module: nn.Module) -> Reference:
+        """The same with the outputs of another module on these tensors, as far as it holds them."""
+        tensors = {name: one for name, one in self.tensors.items() if name in _held(module)}
+        outputs = [_run(module, tensors, one, self.neutral) for one in self.examples]
+        _check_telling(outputs)
+        return replace(self, outputs=outputs)
+
+    def verification(self, form: str, reason: str, error: float) -> Verification:
+        """The record of a comparison; the arguments are its fields."""
+        return Verification(
+            equality="wiring" if self.neutral else "exact",
+            form=form,
+            reason=reason,
+            dtype=str(self.dtype).removeprefix("torch."),
+            error=error,
+            tolerance=TOLERANCE[self.dtype],
+            batch_sizes=tuple(batch_size(example) for example in self.examples),
+        )
+
     def compare(self, module: nn.Module) -> float:
         """The largest difference of the cut module's outputs, as a share of the largest output.
 
         Raises:
             VerificationError: when it is over the tolerance, or outputs have other shapes.
         """
-        held = dict([*module.named_parameters(), *module.named_buffers()])
+        held = _held(module)
         tensors = {name: _cut(name, self.tensors[name], self.cuts) for name in held if name in self.tensors}
         for name, tensor in tensors.items():
             if tensor.shape != held[name].shape:
@@ -125,6 +144,16 @@ class Reference:
         if self.training and not _trains(module, tensors, self.examples[-1]):
             raise VerificationError("the cut model's forward fails in training")
         return worst
+
+
+def first_line(error: Exception) -> str:
+    """An exception in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+def _held(module: nn.Module) -> dict[str, Tensor]:
+    return dict([*module.named_parameters(), *module.named_buffers()])
 
 
 def _observed(

@@ -11,7 +11,7 @@ from demiglace.cli import options
 from demiglace.cli.output import print_json, table
 
 if TYPE_CHECKING:
-    from demiglace.engine.anatomy import Anatomy, Part
+    from demiglace.engine.anatomy import Anatomy, Limb, Part
     from demiglace.plugins import Registry
     from demiglace.recipe import Recipe
 
@@ -26,7 +26,7 @@ def command(recipe: Recipe, registry: Registry, as_json: bool, quiet: bool) -> N
     """List what can be removed from RECIPE's network, a path or recipe:NAME, and what cannot and why.
 
     Builds the network without its weights and traces it. A group is one line: its units go one by one, each
-    with all that is tied to it.
+    with all that is tied to it. A residual branch goes as a whole.
     """
     from dataclasses import asdict
 
@@ -49,6 +49,8 @@ def _lines(found: Anatomy) -> Iterator[str]:
     if found.frozen:
         rows = [(one.tensor, str(one.dim), one.reason) for one in found.frozen]
         yield "\n" + table(("LEFT ALONE", "DIM", "WHY"), rows)
+    if found.branches:
+        yield "\n" + table(("BRANCH", "PARAMETERS", "LAYERS"), [_branch(one) for one in found.branches])
 
 
 def _row(group: Part) -> tuple[str, ...]:
@@ -56,6 +58,12 @@ def _row(group: Part) -> tuple[str, ...]:
         f"{words} {_some(group.layers[role])}" for role, words in _ROLES.items() if group.layers[role]
     )
     return group.name, group.kind, str(group.units), f"{group.parameters:,}", layers
+
+
+def _branch(branch: Limb) -> tuple[str, str, str]:
+    if branch.reason:
+        return branch.name, "-", f"left alone: {branch.reason}"
+    return branch.name, f"{branch.parameters:,}", _some(branch.layers)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -3,8 +3,9 @@
 Importing it imports torch.
 """
 
+from demiglace.graph.plain.bypassing import bypassed, zeroed
 from demiglace.graph.plain.codec import from_json, to_json
-from demiglace.graph.plain.lowering import lower, portable
+from demiglace.graph.plain.lowering import lower, portable, traced_names
 from demiglace.graph.plain.module import Layer, PlainGraph
 from demiglace.graph.plain.nodes import GraphData, Here, Input, Node, NodeRef, TensorRef
 from demiglace.graph.plain.tree import Tree
@@ -19,8 +20,11 @@ __all__ = [
     "PlainGraph",
     "TensorRef",
     "Tree",
+    "bypassed",
     "from_json",
     "lower",
     "portable",
     "to_json",
+    "traced_names",
+    "zeroed",
 ]

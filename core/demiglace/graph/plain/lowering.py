@@ -38,14 +38,29 @@ def lower(model: ModelGraph) -> PlainGraph:
         return model.module
     program = model.exported
     data = Reader(program).data()
-    tensors = _used(data, _tensors(model.module, program))
-    data.layers = _layers(model.module, data, tensors)
+    tensors = used_tensors(data, _tensors(model.module, program))
+    data.layers = described_layers(model.module, data, tensors)
     kept = model.module.state_dict(keep_vars=True)
     data.transient = tuple(
         name for name, each in tensors.items() if name not in kept and not isinstance(each, nn.Parameter)
     )
     flags = {name: each.training for name, each in model.module.named_modules(remove_duplicate=False)}
     return PlainGraph(data, tensors, flags)
+
+
+def traced_names(model: ModelGraph) -> dict[str, str]:
+    """For each node of a plain-data graph, what it is called when the graph itself is traced.
+
+    Tracing numbers calls anew, and a graph that lost some keeps the numbers of the rest.
+
+    Raises:
+        GraphError: when tracing finds other calls than the graph makes.
+    """
+    own = model.module.graph_data.nodes if isinstance(model.module, PlainGraph) else []
+    traced = Reader(model.exported).data().nodes
+    if [node.op for node in own] != [node.op for node in traced]:
+        raise GraphError("tracing the graph gives other calls than it makes")
+    return {node.name: other.name for node, other in zip(own, traced, strict=True)}
 
 
 def portable(model: ModelGraph) -> PlainGraph | None:
@@ -67,7 +82,7 @@ def _tensors(module: nn.Module, program: ExportedProgram) -> dict[str, Tensor]:
     return {**constants, **dict(named_tensors(module))}
 
 
-def _used(data: GraphData, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def used_tensors(data: GraphData, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors that the graph reads, under all their names, and the counters of its batch norms."""
     reads = references([node.args + list(node.kwargs.values()) for node in data.nodes] + data.outputs)
     read = {one.name for one in reads if isinstance(one, TensorRef)}
@@ -76,7 +91,9 @@ def _used(data: GraphData, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in tensors.items() if id(tensor) in same}
 
 
-def _layers(module: nn.Module, data: GraphData, tensors: Mapping[str, Tensor]) -> dict[str, tuple[str, ...]]:
+def described_layers(
+    module: nn.Module, data: GraphData, tensors: Mapping[str, Tensor]
+) -> dict[str, tuple[str, ...]]:
     """The classes of the layers that compute or hold something, and of those around them."""
     inner = {node.layer for node in data.nodes} | {name.rpartition(".")[0] for name in tensors}
     named = {""} | {path[:at] for path in inner for at in _ends(path)}

@@ -96,9 +96,20 @@ class PlainGraph(Layer):
         return self.run(args, kwargs)[0]
 
     def run(
-        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], keep: Collection[str] = ()
+        self,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        keep: Collection[str] = (),
+        see: Callable[[str, Any], None] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
         """The model's output, and the values of the nodes in `keep`.
+
+        Args:
+            args: the positional inputs.
+            kwargs: the inputs by name.
+            keep: names of nodes.
+            see: is shown each input and each node's value by name when it is there, before what follows may
+                change it in place.
 
         Raises:
             UsageError: when the inputs do not have the form, dimensions or fixed values that were traced.
@@ -112,8 +123,12 @@ class PlainGraph(Layer):
             Here: lambda _: self._device(leaves),
         }
         kept = {}
+        for name, value in values.items() if see else ():
+            see(name, value)  # type: ignore[misc]
         for at, node in enumerate(data.nodes):
             values[node.name] = self._call(node, self._callers[at].training, read)
+            if see:
+                see(node.name, values[node.name])
             if node.name in keep:
                 kept[node.name] = values[node.name]
             for dead in self._dead_after.get(at, ()):
