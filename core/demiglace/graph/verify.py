@@ -100,7 +100,7 @@ class Reference:
                 continue
             _check_telling(outputs)
             break
-        training = unread and _trains(module, tensors, examples[-1])
+        training = unread and _trains(module, tensors, examples[0])
         return cls(tensors, cuts, examples, outputs, neutral, dtype, training)
 
     def expecting(self, module: nn.Module) -> Reference:
@@ -119,7 +119,7 @@ class Reference:
             dtype=str(self.dtype).removeprefix("torch."),
             error=error,
             tolerance=TOLERANCE[self.dtype],
-            batch_sizes=tuple(batch_size(example) for example in self.examples),
+            batch_sizes=tuple(sorted(batch_size(example) for example in self.examples)),
         )
 
     def compare(self, module: nn.Module) -> float:
@@ -141,7 +141,7 @@ class Reference:
                 f"the cut model differs from the original with the removed structures at zero by {worst:.1e} "
                 f"of the largest output, over the tolerance of {TOLERANCE[self.dtype]:.0e}"
             )
-        if self.training and not _trains(module, tensors, self.examples[-1]):
+        if self.training and not _trains(module, tensors, self.examples[0]):
             raise VerificationError("the cut model's forward fails in training")
         return worst
 
@@ -167,7 +167,7 @@ def _observed(
     """The examples that run and what they give, once every layer tells its inputs apart.
 
     Changes tensors in place, on the first example alone: another batch size may take other operators, and
-    change what is balanced already.
+    change what is balanced already. The larger batch is the first: its layers are balanced on every item.
     """
     balance, balanced = Balanced(tensors.values()), False
     examples, outputs = [], []
@@ -190,13 +190,13 @@ def _observed(
 
 
 def _examples(example: Example, dtype: torch.dtype) -> Iterator[Example]:
-    """The example at small batch sizes, the smaller first and a part of the larger; at last as it is."""
+    """The example at two small batch sizes, the smaller a part of the larger; at last as it is."""
     given = batch_size(example)
     least = min(given, 2)
     larger = _prepared(resized(example, least + 1), dtype)
     if given:
-        yield resized(larger, least)
         yield larger
+        yield resized(larger, least)
     if given == 0 or given > least + 1:
         yield _prepared(example, dtype)
 
