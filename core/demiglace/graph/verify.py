@@ -100,7 +100,7 @@ class Reference:
                 continue
             _check_telling(outputs)
             break
-        training = unread and _trains(module, tensors, examples[0])
+        training = unread and _trains(module, tensors, examples[-1])
         return cls(tensors, cuts, examples, outputs, neutral, dtype, training)
 
     def expecting(self, module: nn.Module) -> Reference:
@@ -119,7 +119,7 @@ class Reference:
             dtype=str(self.dtype).removeprefix("torch."),
             error=error,
             tolerance=TOLERANCE[self.dtype],
-            batch_sizes=tuple(sorted(batch_size(example) for example in self.examples)),
+            batch_sizes=tuple(batch_size(example) for example in self.examples),
         )
 
     def compare(self, module: nn.Module) -> float:
@@ -141,7 +141,7 @@ class Reference:
                 f"the cut model differs from the original with the removed structures at zero by {worst:.1e} "
                 f"of the largest output, over the tolerance of {TOLERANCE[self.dtype]:.0e}"
             )
-        if self.training and not _trains(module, tensors, self.examples[0]):
+        if self.training and not _trains(module, tensors, self.examples[-1]):
             raise VerificationError("the cut model's forward fails in training")
         return worst
 
@@ -164,7 +164,7 @@ def _observed(
     dtype: torch.dtype,
     neutral: bool,
 ) -> tuple[list[Example], list[list[Tensor]]]:
-    """The examples that run and what they give, once every layer tells its inputs apart.
+    """The examples that run, the smaller first, and what they give once every layer tells inputs apart.
 
     Changes tensors in place, on the first example alone: another batch size may take other operators, and
     change what is balanced already. The larger batch is the first: its layers are balanced on every item.
@@ -186,7 +186,7 @@ def _observed(
         examples.append(one)
         if len(examples) == _SIZES:
             break
-    return examples, outputs
+    return examples[::-1], outputs[::-1]
 
 
 def _examples(example: Example, dtype: torch.dtype) -> Iterator[Example]:
