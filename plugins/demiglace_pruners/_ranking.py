@@ -42,7 +42,7 @@ def together(scores: Sequence[Tensor], share: float, limits: Limits) -> list[Ten
 
     Args: as `by_group`; the share is of all units together.
     """
-    relative = [one / one.mean().clamp_min(torch.finfo(one.dtype).tiny) for one in scores]
+    relative = [one / _mean(one) for one in scores]
     owner = torch.cat([torch.full((len(one),), number) for number, one in enumerate(scores)])
     room = torch.tensor([len(one) - limits.kept(len(one), 1) for one in scores])
     # Of equal scores those go first that are low in their own group: fresh norms all have one scale.
@@ -62,6 +62,12 @@ def together(scores: Sequence[Tensor], share: float, limits: Limits) -> list[Ten
         len(one) - limits.kept(len(one), len(one) - count) for one, count in zip(scores, counts, strict=True)
     )
     return [_lowest(one, count) for one, count in zip(scores, removed, strict=True)]
+
+
+def _mean(scores: Tensor) -> Tensor:
+    """The mean of what has a score: units that must go or stay have infinite ones."""
+    finite = scores[scores.isfinite()]
+    return (finite if len(finite) else scores.new_ones(1)).mean().clamp_min(torch.finfo(scores.dtype).tiny)
 
 
 def _lowest(scores: Tensor, count: int) -> Tensor:

@@ -42,6 +42,9 @@ class StructuralConfig(Targeted):
     """Units that every group keeps at least."""
     round_to: Annotated[int, Field(ge=1)] = 1
     """The units that a group keeps are rounded up to a multiple of this."""
+    steps: Annotated[int, Field(ge=1, le=100)] = 1
+    """In how many equal steps the amount is reached; before each the units that are left are ranked anew, on
+    the model without those that are gone."""
     samples: Annotated[int, Field(ge=1)] = 1024
     """Calibration examples to look at, where `importance` needs any."""
     batch_size: Annotated[int, Field(ge=1)] = 64
@@ -60,6 +63,8 @@ class StructuralConfig(Targeted):
         order = "at random" if self.importance == "random" else f"those of the smallest {self.importance}"
         if self.importance in GATHERED:
             order += f" on {self.samples} examples"
+        if self.steps > 1:
+            order += f", in {self.steps} steps, each ranked anew"
         if self.of == "units":
             return f"remove {share} of the {units} {where}, {order}"
         what = "parameters" if self.of == "parameters" else "multiply-accumulates"
@@ -87,10 +92,15 @@ class StructuralEditor(Editor[StructuralConfig]):
                 f"{self.config.of!r}",
                 hint='write of = "units", or make the pass a step of its own',
             )
-        share = self.config.amount if amount is None else amount
         groups = self._groups(model, context)
         scored = self._scores(model, groups, context)
-        removed = self._removed(model, scored, share)
+        # A schedule has steps of its own.
+        steps = self.config.steps if amount is None else 1
+        share = self.config.amount if amount is None else amount
+        removed = self._removed(model, scored, share / steps)
+        for step in range(2, steps + 1):
+            scored = self._scored_anew(model, [group for group, _ in scored], removed, context)
+            removed = self._removed(model, scored, share * step / steps)
         chosen = [(group, units) for (group, _), units in zip(scored, removed, strict=True)]
         self._report(model, context, chosen)
         yield from removal_edits(model, chosen)
@@ -143,6 +153,15 @@ class StructuralEditor(Editor[StructuralConfig]):
             else:
                 scored.append((group, found))
         return scored
+
+    def _scored_anew(
+        self, model: ModelGraph, groups: Sequence[Group], removed: Sequence[Tensor], context: Context
+    ) -> list[tuple[Group, Tensor]]:
+        """The groups with the scores that their units have where others are gone already."""
+        from demiglace_pruners._steps import Survivors
+
+        left = Survivors(model, groups, removed)
+        return list(zip(groups, left.scores(self._scores(left.model, left.groups, context)), strict=True))
 
     def _statistics(self, model: ModelGraph, groups: Sequence[Group], context: Context) -> Statistics:
         from demiglace_pruners.importance.statistics import Statistics

@@ -63,6 +63,7 @@ class Obs(MaskEditor[ObsConfig]):
     def edits(self, model: ModelGraph, context: Context, amount: float | None = None) -> Iterator[Edit]:
         from demiglace.calibration import calibration_batches, solvable_stages
 
+        model = model.with_layers()
         batches = calibration_batches(context, self.config.samples, self.config.batch_size)
         weights = chosen(model, self.config, context)
         stages = solvable_stages(model, weights, next(iter(batches)), context)

@@ -49,7 +49,7 @@ def original_of(context: Context) -> ModelGraph:
             "there is no original that the model could be compared with",
             hint="put the repair after the pass that takes something from the model, not inside a training",
         )
-    return context.original
+    return context.original.with_layers()
 
 
 def selected_layers(model: ModelGraph, config: Targeted) -> Iterator[tuple[str, nn.Module]]:

@@ -37,7 +37,7 @@ class BatchnormRepair(Editor[BatchnormConfig]):
     """
 
     def preflight(self, model: ModelGraph) -> Iterable[Problem]:
-        if not self._norms(model):
+        if not self._norms(model.with_layers()):
             yield Problem(
                 "the targets hold no batch normalization with running statistics",
                 hint="take this pass out: a model without them has nothing to estimate again",
@@ -46,6 +46,7 @@ class BatchnormRepair(Editor[BatchnormConfig]):
     def edits(self, model: ModelGraph, context: Context, amount: float | None = None) -> Iterator[Write]:
         from demiglace.calibration import Moments, calibrate
 
+        model = model.with_layers()
         norms = self._norms(model)
         moments = {path: Moments("input") for path in norms}
         with ExitStack() as hooks:

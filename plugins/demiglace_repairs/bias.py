@@ -57,7 +57,7 @@ class BiasRepair(Editor[BiasConfig]):
     def edits(self, model: ModelGraph, context: Context, amount: float | None = None) -> Iterator[Write]:
         from demiglace.calibration import Moments, calibrate, execution_order
 
-        original, batches = original_of(context), self.config.batches(context)
+        model, original, batches = model.with_layers(), original_of(context), self.config.batches(context)
         layers = [path for path, layer in selected_layers(model, self.config) if _adds_bias(layer)]
         stages = execution_order(model, next(iter(batches)), layers)
         before = {path: Moments("output") for stage in stages for path in stage}

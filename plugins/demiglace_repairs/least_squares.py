@@ -45,7 +45,7 @@ class LeastSquaresRepair(Editor[LeastSquaresConfig]):
     def edits(self, model: ModelGraph, context: Context, amount: float | None = None) -> Iterator[Write]:
         from demiglace.calibration import solvable_stages
 
-        original, batches = original_of(context), self.config.batches(context)
+        model, original, batches = model.with_layers(), original_of(context), self.config.batches(context)
         weights = model.weights(self.config.targets, self.config.ignore)
         stages = solvable_stages(model, weights, next(iter(batches)), context)
         repaired = model.copy()

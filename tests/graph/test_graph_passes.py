@@ -10,6 +10,7 @@ from torch import nn
 
 from demiglace.errors import GraphError
 from demiglace.graph import Example, ModelGraph, apply_verified
+from demiglace.measure import measure
 from demiglace.passes import Context
 from demiglace_pruners.channels import Channels, ChannelsConfig
 from demiglace_pruners.heads import Heads, HeadsConfig
@@ -211,3 +212,72 @@ def test_the_plan_says_the_amount_in_words():
     assert ChannelsConfig(amount=0.5).words().startswith("remove 50 % of the channels of each group")
     words = HeadsConfig(amount=0.25, of="macs", scope="global").words()
     assert "until 25 % of the model's multiply-accumulates are gone" in words
+
+
+class Recorded(Channels):
+    """Keeps what each ranking saw."""
+
+    def _scores(self, model, groups, context):
+        found = super()._scores(model, groups, context)
+        self.__dict__.setdefault("seen", []).append([(group.units, scores) for group, scores in found])
+        return found
+
+
+def test_steps_reach_the_amount_and_rank_what_is_left_anew():
+    editor = Recorded(ChannelsConfig(amount=0.5, steps=4))
+    assert widths(prune(convolutions(), editor)) == [8, 16, 4, 4]
+    assert [[units for units, _ in one] for one in editor.seen] == [
+        [16, 32, 8], [14, 28, 7], [12, 24, 6], [10, 20, 5],
+    ]  # fmt: skip
+
+
+def test_steps_of_a_ranking_that_does_not_change_remove_what_one_step_does():
+    """A batch norm's scales are the same whatever else is gone."""
+    states = []
+    for steps in (1, 3):
+        model = convolutions()
+        torch.manual_seed(1)
+        for norm in (model.module[1], model.module[4]):
+            norm.weight.data.uniform_(0.5, 1.5)
+        channels(model, amount=0.5, importance="batchnorm", steps=steps)
+        states.append(model.module.state_dict())
+    assert all(torch.equal(one, states[1][name]) for name, one in states[0].items())
+
+
+@pytest.mark.parametrize("of", ["parameters", "macs"])
+@pytest.mark.parametrize("scope", ["local", "global", "isomorphic"])
+def test_steps_reach_a_share_of_the_whole_model(scope, of):
+    model = convolutions()
+    before = getattr(measure(model, model.example), of)
+    channels(model, amount=0.6, of=of, scope=scope, steps=3)
+    assert 0.6 <= 1 - getattr(measure(model, model.example), of) / before < 0.75
+
+
+def test_a_row_that_loses_what_made_it_strong_goes_in_the_next_step():
+    net = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 2))
+    with torch.no_grad():
+        net[0].weight.copy_(torch.diag(torch.tensor([0.1, 1.0, 2.0, 3.0])))
+        net[1].weight.copy_(torch.diag(torch.tensor([5.0, 1.0, 2.0, 3.0])))
+    model = ModelGraph(net, Example((torch.randn(2, 4),)))
+    kept = []
+    for steps in (1, 2):
+        edits = Channels(ChannelsConfig(amount=0.5, steps=steps)).edits(model, context())
+        kept += [
+            one.kept
+            for one in edits
+            if (getattr(one, "tensor", ""), getattr(one, "dim", 1)) == ("1.weight", 0)
+        ]
+    # Row 0 is the strongest by the column of the first layer's weakest unit, which goes at once.
+    assert kept == [(0, 3), (2, 3)]
+
+
+def test_steps_on_a_model_that_a_cut_makes_a_graph_go_on_there():
+    where = context()
+    pruned = prune(transformer(), Channels(ChannelsConfig(amount=0.5, steps=2)), where)
+    [asked] = where.asked
+    assert asked.value == sum(pruned.module.get_parameter(name).numel() for name in asked.over)
+    assert pruned.module.get_parameter("0.qkv.weight").shape == (36, 10)
+
+
+def test_the_plan_tells_the_steps():
+    assert ChannelsConfig(amount=0.5, steps=3).words().endswith("l2, in 3 steps, each ranked anew")

@@ -70,6 +70,19 @@ class ModelGraph:
             deepcopy(self.module), self.example, dict(self.masks), list(self.edits), self.origin
         )
 
+    def with_layers(self) -> ModelGraph:
+        """The model with layers that are called as modules, for what looks at layers while data runs through.
+
+        A module is that already. Of a plain-data graph it is a view, which has the graph's tensors, names,
+        masks and edits; edits made out by looking at it fit the graph.
+        """
+        from demiglace.graph.plain import LayeredGraph, PlainGraph
+
+        if not isinstance(self.module, PlainGraph) or isinstance(self.module, LayeredGraph):
+            return self
+        view = LayeredGraph(self.module)
+        return ModelGraph(view, self.example, dict(self.masks), list(self.edits), self.origin)
+
     @property
     def exported(self) -> ExportedProgram:
         """What `torch.export` makes of the module in eval mode; kept until a structural edit.

@@ -34,6 +34,7 @@ def gathered(
     Raises:
         UsageError, GraphError: when the data does not serve; see `calibrate`.
     """
+    model = model.with_layers()
     known = Statistics.of(model, context.rng())
     if GATHERED[name] == "inputs":
         return replace(known, inputs=_inputs(known, model, groups, batches, context))

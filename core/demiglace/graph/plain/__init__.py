@@ -5,6 +5,7 @@ Importing it imports torch.
 
 from demiglace.graph.plain.bypassing import bypassed, zeroed
 from demiglace.graph.plain.codec import from_json, to_json
+from demiglace.graph.plain.layered import LayeredGraph
 from demiglace.graph.plain.lowering import lower, portable, traced_names
 from demiglace.graph.plain.module import Layer, PlainGraph
 from demiglace.graph.plain.nodes import GraphData, Here, Input, Node, NodeRef, TensorRef
@@ -15,6 +16,7 @@ __all__ = [
     "Here",
     "Input",
     "Layer",
+    "LayeredGraph",
     "Node",
     "NodeRef",
     "PlainGraph",
