@@ -4,6 +4,7 @@ from demiglace.quantization.affine import fit, to_integers, to_real
 from demiglace.quantization.error import TensorError
 from demiglace.quantization.folding import Folded, fold, foldable
 from demiglace.quantization.layers import Layer, Selection, select_layers
+from demiglace.quantization.migration import Migration, migrations
 from demiglace.quantization.modules.fake import FakeQuantized
 from demiglace.quantization.observers import OBSERVERS, Observer
 from demiglace.quantization.packing import pack, unpack
@@ -25,6 +26,7 @@ __all__ = [
     "FakeQuantized",
     "Folded",
     "Layer",
+    "Migration",
     "Observer",
     "QTensor",
     "Scheme",
@@ -37,6 +39,7 @@ __all__ = [
     "fold",
     "foldable",
     "grouped",
+    "migrations",
     "pack",
     "quantizable_weights",
     "quantized_swap",
