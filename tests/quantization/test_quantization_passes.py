@@ -307,3 +307,37 @@ def test_calibration_data_that_is_missing_or_spoilt_is_refused():
         _quantize(_made(Perceptron), torch.randn(2, 20), data=spoilt, bits=4, method="gptq")
     with pytest.raises(DemiglaceError, match=r"\[3, 7\]"):
         _quantize(_made(Perceptron), torch.randn(2, 20), data=[torch.randn(3, 7)], bits=4, method="gptq")
+
+
+@pytest.mark.parametrize("options", [one for one in PASSES if one.get("use") != "quantize.cast"])
+def test_a_quantized_model_of_a_caller_opens_as_its_graph_at_any_batch_size(options, tmp_path):
+    module = _made(Mixed)
+    _quantize(module, IDS, tmp_path / "run", **options)
+    graph = demiglace.load(tmp_path / "run")
+    for size in (1, 4, 7):
+        ids = IDS[:1].expand(size, -1).contiguous()
+        torch.testing.assert_close(_outputs(graph, ids), _outputs(module, ids), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("use", ["quantize.dynamic", "quantize.static"])
+def test_fused_encoders_of_torch_call_integer_layers_and_do_not_read_their_weights(use):
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+    module = nn.TransformerEncoder(layer, 2).eval()
+    values, padding = torch.randn(3, 5, 16), torch.zeros(3, 5, dtype=torch.bool)
+    padding[0, 3:] = True
+    before = _outputs(module, values)
+    _quantize(module, values, data=[values], use=use)
+    calls = []
+    inner = module.layers[0].linear1
+    original = type(inner).linear
+    type(inner).linear = lambda self, *args: calls.append(self) or original(self, *args)
+    try:
+        after = _outputs(module, values)
+        assert inner in calls
+        with torch.no_grad():
+            padded = module(values, src_key_padding_mask=padding)
+    finally:
+        type(inner).linear = original
+    assert _cosine(before, after) > 0.99
+    torch.testing.assert_close(padded[1:], after[1:], rtol=0.1, atol=0.05)

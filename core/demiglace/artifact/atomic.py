@@ -27,8 +27,14 @@ _OLD = ".old-"
 
 
 def to_json(value: Any, *, indent: int | None = 2) -> str:
-    """JSON text in which NaN and the infinities are strings, because JSON has no numbers for them."""
-    return json.dumps(_finite(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    """JSON text in which NaN and the infinities are strings, because JSON has no numbers for them.
+
+    Without `indent` it has no white space.
+    """
+    separators = (",", ":") if indent is None else None
+    return json.dumps(
+        _finite(value), indent=indent, separators=separators, ensure_ascii=False, allow_nan=False
+    )
 
 
 def canonical_json(value: Any) -> bytes:
@@ -48,9 +54,9 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, indent: int | None = 2) -> None:
     """Replace a file by the JSON of `value`; see `write_text`."""
-    write_text(path, to_json(value) + "\n")
+    write_text(path, to_json(value, indent=indent) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:

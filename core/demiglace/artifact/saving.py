@@ -68,7 +68,8 @@ def save(
                 transform=tuple(transform),
                 provenance=versions() if provenance is None else provenance,
             )
-            write_json(fresh / MANIFEST, manifest_json(info))
+            # Every tensor has an entry: white space would double what a small model takes beside its tensors.
+            write_json(fresh / MANIFEST, manifest_json(info), indent=None)
     return info
 
 

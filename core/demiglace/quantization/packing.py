@@ -38,16 +38,21 @@ def pack(integers: Tensor, bits: int) -> Tensor:
 
 
 def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
-    """The integers that `pack` packed: int8, `[..., count]`."""
+    """The integers that `pack` packed: int8, `[..., count]`.
+
+    Operators are called by the names that a plain-data graph may hold, not by Python's signs.
+    """
     values, octets = _unit(bits)
     if octets == 1 and values == 1:
         return packed.view(torch.int8)
     wide = torch.int16 if octets == 1 else torch.int32 if octets <= 3 else torch.int64
     units = packed.to(wide).unflatten(-1, (-1, octets))
-    words = (units << _steps(octets, 8, packed.device).to(wide)).sum(-1, keepdim=True, dtype=wide)
-    fields = words >> _steps(values, bits, packed.device).to(wide) & ((1 << bits) - 1)
+    placed = torch.bitwise_left_shift(units, _steps(octets, 8, packed.device).to(wide))
+    words = placed.sum(-1, keepdim=True, dtype=wide)
+    fields = torch.bitwise_right_shift(words, _steps(values, bits, packed.device).to(wide))
     sign = 1 << (bits - 1)
-    return ((fields ^ sign) - sign).to(torch.int8).flatten(-2)[..., :count]
+    signed = torch.bitwise_xor(torch.bitwise_and(fields, (1 << bits) - 1), sign) - sign
+    return signed.to(torch.int8).flatten(-2)[..., :count]
 
 
 def _unit(bits: int) -> tuple[int, int]:

@@ -98,7 +98,7 @@ class QTensor:
             codes=self.codes[index],
             scale=self.scale[index] if own else self.scale,
             zero_point=self.zero_point[index] if own and self.zero_point is not None else self.zero_point,
-            shape=(len(index), *self.shape[1:]),
+            shape=(index.shape[0], *self.shape[1:]),  # a symbol, not a number, while it is traced
         )
 
     def zeros(self) -> int:

@@ -23,7 +23,7 @@ _ATEN = frozenset(
     max_unpool2d max_unpool3d fractional_max_pool2d
     conv1d conv2d conv3d convolution conv_transpose1d conv_transpose2d conv_transpose3d conv_tbc
     linear bilinear addmm addbmm addmv addr baddbmm bmm mm mv dot vdot inner outer matmul einsum tensordot
-    chain_matmul linalg_multi_dot linalg_vector_norm linalg_matrix_norm linalg_norm
+    _int_mm chain_matmul linalg_multi_dot linalg_vector_norm linalg_matrix_norm linalg_norm
     scaled_dot_product_attention
     batch_norm instance_norm layer_norm native_layer_norm group_norm native_group_norm rms_norm
     native_batch_norm renorm

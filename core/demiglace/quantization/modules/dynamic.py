@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from demiglace.quantization.integer import affine_linear, quantize_rows
+from demiglace.quantization.modules.fused import each, must_be_called
 from demiglace.quantization.modules.weight_only import QuantizedLinear
 
 
@@ -20,8 +21,21 @@ class IntegerLinear(QuantizedLinear):
 
     def __init__(self, old: nn.Module, options: Mapping[str, Any]) -> None:
         super().__init__(old, options)
+        must_be_called(self)
         device = self.quantized("weight").codes.device
         self.register_buffer("weight_sums", torch.empty(self.out_features, device=device))
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        if input.is_nested:
+            return each(self.forward, input)
+        rows = input.reshape(-1, self.in_features).float()
+        output = self.linear(*self.quantize_inputs(rows))
+        output = output if self.bias is None else output.add_(self.bias)
+        return output.to(input.dtype).view(*input.shape[:-1], self.out_features)
+
+    def quantize_inputs(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Inputs `[n, in_features]` as int8, with scales and zero points that broadcast to `[n, 1]`."""
+        raise NotImplementedError
 
     def linear(self, integers: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
         """The layer's output without its bias, of int8 inputs `[n, in_features]`."""
@@ -34,8 +48,5 @@ class IntegerLinear(QuantizedLinear):
 class DynamicLinear(IntegerLinear):
     """Each row of the input is quantized to int8 by its own range (asymmetric), then multiplied exactly."""
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
-        rows = input.reshape(-1, self.in_features).float()
-        output = self.linear(*quantize_rows(rows))
-        output = output if self.bias is None else output.add_(self.bias)
-        return output.to(input.dtype).view(*input.shape[:-1], self.out_features)
+    def quantize_inputs(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return quantize_rows(rows)

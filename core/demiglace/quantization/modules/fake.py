@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from demiglace.quantization.affine import fit
+from demiglace.quantization.modules.fused import each, must_be_called
 from demiglace.quantization.qtensor import QTensor, grouped
 from demiglace.quantization.scheme import Scheme
 from demiglace.quantization.straight_through import fake_affine, fake_symmetric, learned_step, moving
@@ -42,6 +43,8 @@ class FakeQuantized(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if self.rounds_inputs:
             first, *others = args
+            if first.is_nested:
+                return each(self.forward, first)
             args = (self._inputs(first), *others)
         # Attention reads the weight of a projection inside it, and does not call it.
         holders = [self, *(each for each in self.children() if isinstance(each, FakeQuantized))]
@@ -117,6 +120,9 @@ def fake_quantized(old: nn.Module, options: Mapping[str, Any]) -> nn.Module:
     for own in ("_parameters", "_buffers", "_modules"):
         new.__dict__[own] = dict(vars(old)[own])
     new.__dict__.update(bits=dict(options["weights"]), rounds_inputs=options["inputs"], observing=True)
+    # The layer that it was made of keeps its own hooks.
+    new._forward_pre_hooks = new._forward_pre_hooks.copy()
+    must_be_called(new)
     for name in options["weights"]:
         weight = new.get_parameter(name)
         new.register_buffer(name + STEP, weight.new_empty(len(weight)))

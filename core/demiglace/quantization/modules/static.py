@@ -24,12 +24,9 @@ class StaticLinear(IntegerLinear):
         super().__init__(old, options)
         _become_static(self, options)
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
-        rows = input.reshape(-1, self.in_features).float()
-        integers = quantize_activation(rows, self.input_scale, self.input_zero_point)
-        output = self.linear(integers, self.input_scale, self.input_zero_point)
-        output = output if self.bias is None else output.add_(self.bias)
-        return output.to(input.dtype).view(*input.shape[:-1], self.out_features)
+    def quantize_inputs(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        scale, zero = self.input_scale, self.input_zero_point
+        return quantize_activation(rows, scale, zero), scale, zero
 
 
 class StaticConv1d(QuantizedConv1d):
