@@ -16,3 +16,9 @@ from demiglace_quantizers import cast, dynamic, qat, smooth, static, weight_only
 def demiglace_passes() -> Sequence[PassSpec]:
     """The passes of this plugin."""
     return [weight_only.SPEC, dynamic.SPEC, static.SPEC, smooth.SPEC, qat.SPEC, cast.SPEC]
+
+
+@demiglace.hookimpl
+def demiglace_roundings() -> Sequence[str]:
+    """The modules that register this plugin's methods of rounding."""
+    return ["demiglace_quantizers._methods"]

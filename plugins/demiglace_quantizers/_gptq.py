@@ -1,118 +1,38 @@
-"""Rounding by GPTQ: later weights of a row make up for the error of earlier ones.
+"""`gptq`: later weights of a row make up for the error of earlier ones.
 
-Frantar et al. 2023 ("GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers"),
-on the inputs that the already quantized layers before it give.
+Frantar et al. 2023 ("GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers").
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import chain
-from typing import TYPE_CHECKING, Protocol
-
 import torch
 from torch import Tensor
 
-from demiglace.calibration import InputGram, calibrate, calibration_batches, execution_order, has_input_rows
-from demiglace.graph import apply
-from demiglace.passes import Context
 from demiglace.quantization import (
-    Layer,
     QTensor,
+    Rounding,
     Scheme,
     fit_weight,
     grouped,
-    round_weight,
+    inputs_of,
+    rounding_method,
     to_integers,
     to_real,
 )
-from demiglace_quantizers._nearest import Rounded
-
-if TYPE_CHECKING:
-    from demiglace.graph import ModelGraph
 
 _BLOCK = 128  # columns whose errors are passed on together
 _GROWTH = 10.0  # of the damping while the matrix is not positive definite
-_ROUNDS = 12  # calibration runs at most: layers that follow each other share one
 
 
-class Options(Protocol):
-    """What GPTQ takes from a pass's options."""
-
-    @property
-    def clip(self) -> bool: ...
-    @property
-    def samples(self) -> int: ...
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def damping(self) -> float: ...
-
-
-def round_by_gptq(
-    model: ModelGraph, layers: list[Layer], scheme: Scheme, options: Options, context: Context
-) -> Rounded:
-    """Every weight of the layers as integers; the model is left as it was.
-
-    Layers without input statistics (embeddings, attention's own projections, weights that several layers
-    share, what the model never calls) are rounded to the nearest first, so that the others see them so.
-    """
-    batches = calibration_batches(context, options.samples, options.batch_size)
-    solvable = {layer.name: layer for layer in layers if _solvable(layer, layers)}
-    stages = execution_order(model, next(iter(batches)), solvable)
-    reached = set(chain.from_iterable(stages))
-    first = [layer for layer in layers if layer.name not in reached]
-    done = Rounded()
-    for weight in chain.from_iterable(layer.weights.values() for layer in first):
-        done.weights[id(weight)] = round_weight(weight, scheme, clip=options.clip)
-    quiet = Context(context.seed, context.device, check_interrupt=context.check_interrupt)
-    transaction = apply(model, map(done.swap, first))
-    try:
-        for stage in context.track(list(_merged(stages)), "rounding by GPTQ"):
-            # Layers of one list read the same input.
-            grams = {names[0]: InputGram(torch.float32) for names in stage}
-            calibrate(model, batches, grams, quiet, stop_early=True)
-            for names in stage:
-                moments = grams[names[0]].matrix / grams[names[0]].rows
-                for layer in map(solvable.__getitem__, names):
-                    (weight,) = layer.weights.values()
-                    done.weights[id(weight)] = gptq(weight.detach(), moments, scheme, options.damping)
-                    transaction.apply(done.swap(layer))
-    finally:
-        transaction.rollback()
-    return done
-
-
-def _solvable(layer: Layer, layers: list[Layer]) -> bool:
-    """Whether a layer has rows of inputs and its weight to itself."""
-    own = {id(weight) for weight in layer.weights.values()}
-    alone = not any(
-        own & {id(one) for one in other.weights.values()} for other in layers if other is not layer
-    )
-    return alone and has_input_rows(layer.module)
-
-
-def _merged(stages: list[list[str]]) -> Iterator[list[list[str]]]:
-    """At most `_ROUNDS` runs of stages that follow each other."""
-    size = -(-len(stages) // _ROUNDS)
-    for start in range(0, len(stages), size):
-        yield stages[start : start + size]
-
-
-def gptq(weight: Tensor, moments: Tensor, scheme: Scheme, damping: float) -> QTensor:
-    """One weight as integers.
-
-    Args:
-        weight: `[outputs, ...]`; its outputs fall into as many groups as `moments` has.
-        moments: the mean of `x x^T` over the layer's inputs, `[groups, k, k]`.
-        scheme: the integers to round to.
-        damping: what is added to the diagonal, as a share of its mean.
-    """
+@rounding_method("gptq", inputs=True)
+def gptq(task: Rounding) -> QTensor:
+    """Round column by column; what a column loses is made up for by those that are still to come."""
+    weight, scheme = task.weight, task.scheme
     scale, zero, dtype = fit_weight(weight, scheme)
     size = grouped(weight, scheme).shape[-1]
     matrix = weight.flatten(1).float()
     wide = [one.expand(len(matrix), -1, size).flatten(1) for one in (scale, zero)]
-    integers = _solve(matrix, moments, wide[0], wide[1], scheme, damping)
+    integers = _solve(matrix, inputs_of(task), wide[0], wide[1], scheme, task.damping)
     return QTensor.of(
         integers.unflatten(1, (-1, size)), scale, zero, scheme, tuple(weight.shape), scales=dtype
     )

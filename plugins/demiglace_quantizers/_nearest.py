@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from demiglace.quantization import Layer, QTensor, Scheme, round_weight, weight_only_swap
+from demiglace.quantization import (
+    Layer,
+    QTensor,
+    Rounding,
+    Scheme,
+    round_weight,
+    rounding_method,
+    weight_only_swap,
+)
 
 if TYPE_CHECKING:
     from demiglace.graph import Swap
@@ -25,10 +33,23 @@ class Rounded:
         return weight_only_swap(layer.name, layer.module, weights)
 
 
-def round_to_nearest(layers: Sequence[Layer], scheme: Scheme, clip: bool, context: Context) -> Rounded:
-    """Every weight of the layers as the nearest integers; one that several layers share only once."""
+@rounding_method("rtn")
+def nearest(task: Rounding) -> QTensor:
+    """Round every weight to its nearest integer."""
+    return round_weight(task.weight, task.scheme, clip=task.clip)
+
+
+def round_each(
+    layers: Sequence[Layer],
+    scheme: Scheme,
+    context: Context,
+    *,
+    clip: bool = False,
+    method: Callable[[Rounding], QTensor] = nearest,
+) -> Rounded:
+    """Every weight of the layers by itself; one that several layers share only once."""
     weights = {id(weight): weight for layer in layers for weight in layer.weights.values()}
     done = Rounded()
     for key in context.track(list(weights), "rounding weights"):
-        done.weights[key] = round_weight(weights[key], scheme, clip=clip)
+        done.weights[key] = method(Rounding(weights[key].detach(), scheme, clip=clip))
     return done

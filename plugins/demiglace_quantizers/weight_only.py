@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from demiglace.passes import Context, Contract, Editor, Kind, PassSpec
+from demiglace.passes import Context, Contract, Editor, Kind, PassSpec, Problem
+from demiglace.recipe import did_you_mean
 from demiglace_quantizers._control import Controlled, grouped, within
 from demiglace_quantizers._layers import chosen, fits, nothing, report_weights
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from demiglace.graph import Edit, ModelGraph
     from demiglace.quantization import Layer, Scheme
     from demiglace_quantizers._nearest import Rounded
+
+_LOOKING = frozenset({"gptq", "adaround"})
+"""Methods that need calibration data; one of a plugin says so when it runs without."""
 
 
 class WeightOnlyConfig(Controlled):
@@ -34,18 +38,20 @@ class WeightOnlyConfig(Controlled):
     clip: bool = True
     """Search each group's range for the least squared error instead of taking all of it; layers that `gptq`
     rounds keep all of theirs."""
-    method: Literal["rtn", "gptq"] = "rtn"
-    """`rtn` rounds to the nearest; `gptq` makes later weights of a row make up for the error of earlier
-    ones, by the statistics of the layer's inputs, which needs calibration data."""
+    method: str = "rtn"
+    """How to choose the integers. `rtn` rounds to the nearest. `hqq` fits scales to the bulk of the weights
+    and lets a few be far off. `gptq` makes later weights of a row make up for the error of earlier ones, and
+    `adaround` learns for each weight whether to round up or down: both look at the layer's inputs and need
+    calibration data. Plugins may give further ones."""
     samples: Annotated[int, Field(ge=1)] = 256
-    """Calibration examples that `gptq` looks at."""
+    """Calibration examples that a method looks at."""
     batch_size: Annotated[int, Field(ge=1)] = 32
     """Examples in a calibration batch."""
     damping: Annotated[float, Field(gt=0, le=1)] = 0.01
     """What `gptq` adds to the diagonal of the inputs' second moments, as a share of its mean."""
 
     def contract(self) -> Contract:
-        data = ("data.calibration",) if self.method != "rtn" else ()
+        data = ("data.calibration",) if self.method in _LOOKING else ()
         # A part of the layers leaves others for a further quantizer, or for training.
         whole = self.targets == ["*"] and not self.ignore
         return Contract.of(
@@ -64,6 +70,14 @@ class WeightOnlyConfig(Controlled):
 class WeightOnly(Editor[WeightOnlyConfig]):
     """Rounds weights and swaps their layers for ones that hold integers."""
 
+    def preflight(self, model: ModelGraph) -> Iterator[Problem]:
+        from demiglace.quantization import METHODS
+        from demiglace_quantizers import _methods  # noqa: F401  # registers the built-in ones
+
+        if self.config.method not in METHODS:
+            hint = did_you_mean(self.config.method, METHODS, "the rounding methods")
+            yield Problem(f"there is no rounding method {self.config.method!r}", ("method",), hint)
+
     def edits(self, model: ModelGraph, context: Context, amount: float | None = None) -> Iterator[Edit]:
         layers = [one for one in chosen(model, self.config, context) if fits(one, self._scheme(), context)]
         if not layers:
@@ -79,12 +93,16 @@ class WeightOnly(Editor[WeightOnlyConfig]):
         return Scheme(self.config.bits, self.config.symmetric, self.config.group_size)
 
     def _round(self, model: ModelGraph, layers: list[Layer], context: Context) -> Rounded:
-        from demiglace_quantizers._gptq import round_by_gptq
-        from demiglace_quantizers._nearest import round_to_nearest
+        from demiglace.quantization import METHODS
+        from demiglace.training import refuse
+        from demiglace_quantizers._by_inputs import round_by_inputs
+        from demiglace_quantizers._nearest import round_each
 
-        if self.config.method == "gptq":
-            return round_by_gptq(model, layers, self._scheme(), self.config, context)
-        return round_to_nearest(layers, self._scheme(), self.config.clip, context)
+        refuse(self.preflight(model))
+        method = METHODS[self.config.method]
+        if method.inputs:
+            return round_by_inputs(model, layers, self._scheme(), method, self.config, context)
+        return round_each(layers, self._scheme(), context, clip=self.config.clip, method=method.round)
 
 
 SPEC = PassSpec(

@@ -97,4 +97,4 @@ def test_finding_rules_imports_none_of_them(site):
     [plugin] = (one for one in discover().plugins if one.name == "acme")
     assert (plugin.status, plugin.rules) == ("active", ("acme_rules",))
     # Blocked, its rules are left out.
-    discover(["acme"]).load_rules()
+    discover(["acme"]).load_registered()

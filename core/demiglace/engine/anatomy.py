@@ -102,7 +102,7 @@ def _limbs(model: ModelGraph) -> Iterator[Limb]:
 
 def _model(recipe: Recipe, registry: Registry) -> ModelGraph:
     checked = check(recipe, registry)
-    registry.load_rules()
+    registry.load_registered()
     source = model_source(checked, checked.model)
     if source is None:
         raise UsageError(

@@ -62,7 +62,7 @@ def plan(
         PluginError: when a plugin's rules of operators cannot be used.
     """
     checked = check(recipe, registry, given)
-    registry.load_rules()
+    registry.load_registered()
     graph = _structure(checked, model)
     faults = list(_transform_faults(checked.recipe))
     if graph is not None:

@@ -68,6 +68,25 @@ def demiglace_rules() -> Sequence[str]:  # type: ignore[empty-body]
 
 
 @hookspec
+def demiglace_roundings() -> Sequence[str]:  # type: ignore[empty-body]
+    """Modules that register methods of rounding, which `quantize.weight_only` then takes as its `method`.
+
+    They are imported, and may import torch, when a recipe is planned. A method has one name.
+
+        @demiglace.hookimpl
+        def demiglace_roundings():
+            return ["acme_passes.roundings"]
+
+        # acme_passes/roundings.py
+        from demiglace.quantization import QTensor, Rounding, round_weight, rounding_method
+
+        @rounding_method("acme")
+        def acme(task: Rounding) -> QTensor:
+            return round_weight(task.weight, task.scheme, clip=True)
+    """
+
+
+@hookspec
 def demiglace_recipes() -> Sequence[Path]:  # type: ignore[empty-body]
     """Folders whose `*.toml` files `demiglace run recipe:NAME` and `demiglace init` find by name.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module, metadata
 from inspect import isabstract
 
@@ -47,19 +48,24 @@ def load_implementation(spec: PassSpec | SourceSpec, plugin: PluginInfo) -> type
     return found
 
 
-def load_rules(plugin: PluginInfo) -> None:
-    """Import the modules in which a plugin registers the rules of operators.
+def load_registered(plugin: PluginInfo) -> None:
+    """Import the modules in which a plugin registers the rules of operators and methods of rounding.
 
     Raises:
-        PluginError: one cannot be imported, or gives a rule to an operator that has one.
+        PluginError: one cannot be imported, or registers what is registered already.
     """
-    for module in plugin.rules:
+    _import_all(plugin, plugin.rules, "rules")
+    _import_all(plugin, plugin.roundings, "rounding methods")
+
+
+def _import_all(plugin: PluginInfo, modules: Sequence[str], what: str) -> None:
+    for module in modules:
         try:
             import_module(module)
         except (Exception, SystemExit) as error:
             hint = _extra_hint(error.name, plugin) if isinstance(error, ModuleNotFoundError) else None
             raise PluginError(
-                f"the rules {module!r} of plugin {plugin} cannot be used: {described(error)}", hint=hint
+                f"the {what} {module!r} of plugin {plugin} cannot be used: {described(error)}", hint=hint
             ) from error
 
 

@@ -36,6 +36,8 @@ class PluginInfo:
     recipes: tuple[str, ...] = ()
     #: Modules that register rules of operators.
     rules: tuple[str, ...] = ()
+    #: Modules that register methods of rounding.
+    roundings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.name} ({self.distribution} {self.version})"

@@ -41,6 +41,7 @@ def _loaded(plugin: object, info: PluginInfo) -> Contribution:
     sources = _given(hook.demiglace_sources, SourceSpec)
     folders = _given(hook.demiglace_recipes, Path)
     rules = _given(hook.demiglace_rules, str)
+    roundings = _given(hook.demiglace_roundings, str)
     check_specs([*passes, *sources])
     recipes = recipes_in(folders)
     info = replace(
@@ -49,6 +50,7 @@ def _loaded(plugin: object, info: PluginInfo) -> Contribution:
         sources=tuple(dict.fromkeys(spec.name for spec in sources)),
         recipes=tuple(recipes),
         rules=tuple(rules),
+        roundings=tuple(roundings),
     )
     return Contribution(info, tuple(passes), tuple(sources), tuple(recipes.items()))
 

@@ -88,16 +88,18 @@ class Registry:
 
         return load_implementation(spec, self.plugin_of(spec))
 
-    def load_rules(self) -> None:
-        """Import the modules in which plugins register the rules of operators, and with them torch.
+    def load_registered(self) -> None:
+        """Import the modules in which plugins register rules of operators and methods of rounding.
+
+        This imports torch.
 
         Raises:
             PluginError: one cannot be imported; the message names the plugin and its version.
         """
-        from demiglace.plugins.implementation import load_rules
+        from demiglace.plugins.implementation import load_registered
 
         for plugin in self.plugins:
-            load_rules(plugin)
+            load_registered(plugin)
 
     def recipe(self, name: str) -> Path:
         """The file of a shipped recipe.

@@ -4,6 +4,7 @@ from demiglace.quantization.affine import fit, to_integers, to_real
 from demiglace.quantization.error import TensorError
 from demiglace.quantization.folding import Folded, fold, foldable
 from demiglace.quantization.layers import Layer, Selection, select_layers
+from demiglace.quantization.methods import METHODS, Rounding, RoundingMethod, inputs_of, rounding_method
 from demiglace.quantization.migration import Migration, migrations
 from demiglace.quantization.modules.fake import FakeQuantized
 from demiglace.quantization.observers import OBSERVERS, Observer
@@ -21,6 +22,7 @@ from demiglace.quantization.swap import (
 
 __all__ = [
     "MAX_BITS",
+    "METHODS",
     "MIN_BITS",
     "OBSERVERS",
     "FakeQuantized",
@@ -29,6 +31,8 @@ __all__ = [
     "Migration",
     "Observer",
     "QTensor",
+    "Rounding",
+    "RoundingMethod",
     "Scheme",
     "Selection",
     "TensorError",
@@ -39,12 +43,14 @@ __all__ = [
     "fold",
     "foldable",
     "grouped",
+    "inputs_of",
     "migrations",
     "pack",
     "quantizable_weights",
     "quantized_swap",
     "refusal",
     "round_weight",
+    "rounding_method",
     "select_layers",
     "to_integers",
     "to_real",

@@ -1,0 +1,77 @@
+"""Methods of rounding a weight, by their names in recipes; plugins register further ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from demiglace.quantization.qtensor import QTensor
+from demiglace.quantization.scheme import Scheme
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Rounding:
+    """One weight to round, and what is known of it."""
+
+    #: `[outputs, ...]`, finite.
+    weight: Tensor
+    #: The integers to round to; its groups divide the weight's rows.
+    scheme: Scheme
+    #: The mean of `x x^T` over the layer's inputs, `[groups, k, k]`, float32, where the method asks for
+    #: inputs: the outputs fall into as many groups, and `k` weights make a row.
+    moments: Tensor | None = None
+    #: Whether to search ranges narrower than the values' own.
+    clip: bool = True
+    #: What to add to the diagonal of the moments, as a share of its mean.
+    damping: float = 0.01
+
+
+Method: TypeAlias = Callable[[Rounding], QTensor]
+
+
+@dataclass(frozen=True)
+class RoundingMethod:
+    """A method by its name."""
+
+    name: str
+    round: Method
+    #: Whether it looks at the layer's inputs. Weights whose layers have none are rounded to the nearest.
+    inputs: bool
+
+
+METHODS: dict[str, RoundingMethod] = {}
+
+
+def rounding_method(name: str, *, inputs: bool = False) -> Callable[[Method], Method]:
+    """Register a method of rounding.
+
+    Args:
+        name: as recipes say it.
+        inputs: whether it looks at the second moments of the layer's inputs, which needs calibration data.
+
+    Raises:
+        ValueError: when another has the name.
+    """
+
+    def register(method: Method) -> Method:
+        if name in METHODS:
+            raise ValueError(f"there is a rounding method {name!r} already")
+        METHODS[name] = RoundingMethod(name, method, inputs)
+        return method
+
+    return register
+
+
+def inputs_of(task: Rounding) -> Tensor:
+    """The moments of a weight's inputs, for a method that was registered with `inputs`.
+
+    Raises:
+        ValueError: when it was not.
+    """
+    if task.moments is None:
+        raise ValueError("the method was not registered with inputs=True")
+    return task.moments

@@ -1,0 +1,163 @@
+"""Methods of rounding: what each gains, what none may break, and those of plugins."""
+
+import pytest
+import torch
+from torch import nn
+
+import demiglace
+from demiglace.errors import DemiglaceError, RecipeError
+from demiglace.plugins import hooks
+from demiglace.quantization import METHODS, QTensor, Rounding, Scheme, round_weight, rounding_method
+from demiglace_quantizers import _methods
+
+BUILT_IN = ("rtn", "hqq", "gptq", "adaround")
+
+
+def _moments(size, rows=512, groups=1):
+    torch.manual_seed(1)
+    inputs = torch.randn(groups, rows, size) @ torch.randn(groups, size, size)
+    return inputs.transpose(1, 2) @ inputs / rows
+
+
+def _output_error(weight, rounded, moments):
+    error = (weight - rounded.dequantize()).flatten(1).unflatten(0, (len(moments), -1))
+    return float(((error @ moments) * error).sum())
+
+
+@pytest.mark.parametrize("scheme", [Scheme(3), Scheme(4, symmetric=False, group=8), Scheme(2), Scheme(8)])
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_every_method_gives_integers_of_the_scheme_and_survives_zeros(name, scheme):
+    torch.manual_seed(0)
+    weight = torch.randn(6, 4, 2, 2)
+    weight[2] = 0
+    moments = _moments(16, groups=2)
+    moments[:, 3] = moments[:, :, 3] = 0
+    result = METHODS[name].round(Rounding(weight, scheme, moments))
+    assert result.shape == weight.shape
+    assert int(result.integers.min()) >= scheme.low
+    assert int(result.integers.max()) <= scheme.high
+    assert result.scale.isfinite().all()
+    assert (result.dequantize()[2] == 0).all()
+
+
+@pytest.mark.parametrize("name", ["gptq", "adaround"])
+def test_methods_that_see_inputs_err_less_on_the_outputs(name):
+    torch.manual_seed(0)
+    weight, moments = torch.randn(24, 32), _moments(32)
+    for scheme in (Scheme(3), Scheme(4, symmetric=False, group=8)):
+        plain = _output_error(weight, round_weight(weight, scheme, clip=False), moments)
+        result = METHODS[name].round(Rounding(weight, scheme, moments, clip=False))
+        assert _output_error(weight, result, moments) < 0.7 * plain
+
+
+def test_adaround_never_moves_a_weight_by_more_than_a_step():
+    torch.manual_seed(0)
+    weight, scheme = torch.randn(8, 16), Scheme(4)
+    result = METHODS["adaround"].round(Rounding(weight, scheme, _moments(16), clip=False))
+    assert float(((weight - result.dequantize()).abs() / result.scale).max()) <= 1 + 1e-4
+
+
+def test_hqq_errs_less_on_the_bulk_of_weights_with_outliers():
+    torch.manual_seed(0)
+    weight = torch.randn(32, 64)
+    weight[:, ::16] *= 8
+    errors = []
+    for name in ("rtn", "hqq"):
+        result = METHODS[name].round(Rounding(weight, Scheme(4, symmetric=False), clip=False))
+        errors.append(float((weight - result.dequantize()).abs().pow(0.7).sum()))
+    assert errors[1] < 0.98 * errors[0]
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_every_method_works_in_a_recipe(name):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4)).eval()
+    values = torch.randn(64, 16)
+    with torch.no_grad():
+        before = module(values)
+    recipe = {"name": "q", "pass": [{"use": "quantize.weight_only", "bits": 4, "method": name}]}
+    step = demiglace.run(recipe, model=module, data=[values], example_inputs=values[:2]).record.steps[0]
+    with torch.no_grad():
+        after = module(values)
+    assert float((after - before).square().mean() / before.square().mean()) < 0.02
+    assert name == "rtn" or f"by {name}" in step.words
+
+
+def test_the_built_in_methods_come_in_by_the_hook():
+    import demiglace_quantizers
+
+    assert demiglace_quantizers.demiglace_roundings() == [_methods.__name__]
+    assert hasattr(hooks, "demiglace_roundings")
+    assert set(BUILT_IN) <= set(METHODS)
+
+
+@pytest.fixture
+def forgotten():
+    """Methods that a test registers go with it."""
+    before = dict(METHODS)
+    yield
+    METHODS.clear()
+    METHODS.update(before)
+
+
+HOOK = """
+import demiglace
+
+@demiglace.hookimpl
+def demiglace_roundings():
+    return ["acme_roundings"]
+"""
+METHOD = """
+import torch
+from demiglace.quantization import QTensor, Rounding, inputs_of, round_weight, rounding_method
+
+seen = []
+
+@rounding_method("acme", inputs=True)
+def acme(task: Rounding) -> QTensor:
+    seen.append(inputs_of(task).shape)
+    return round_weight(torch.zeros_like(task.weight), task.scheme)
+"""
+
+
+def test_a_method_of_a_plugin_rounds_what_has_inputs(site, forgotten):
+    site.install("acme-passes", {"acme": HOOK, "acme_roundings": METHOD})
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(4, 6, 3, groups=2), nn.Flatten(), nn.Linear(6, 4)).eval()
+    values = torch.randn(8, 4, 3, 3)
+    recipe = {"name": "q", "pass": [{"use": "quantize.weight_only", "method": "acme"}]}
+    demiglace.run(recipe, model=module, data=[values], example_inputs=values[:2])
+    import acme_roundings
+
+    assert acme_roundings.seen == [(2, 18, 18), (1, 6, 6)]
+    assert (module[0].weight == 0).all()
+
+
+def test_an_unknown_method_is_a_fault_of_the_plan_with_the_nearest_name():
+    recipe = {
+        "name": "q",
+        "model": {"use": "mlp", "widths": [4, 3, 2]},
+        "pass": [{"use": "quantize.weight_only", "method": "gtpq"}],
+    }
+    with pytest.raises(RecipeError, match="'gtpq'") as caught:
+        demiglace.plan(recipe)
+    [fault] = caught.value.faults
+    assert "gptq" in fault.hint
+
+
+def test_two_methods_of_one_name_are_refused(forgotten):
+    with pytest.raises(ValueError, match="'gptq' already"):
+        rounding_method("gptq")(lambda task: round_weight(task.weight, task.scheme))
+
+
+def test_a_method_without_inputs_that_asks_for_them_is_told_why(forgotten):
+    from demiglace.quantization import inputs_of
+
+    @rounding_method("careless")
+    def careless(task: Rounding) -> QTensor:
+        inputs_of(task)
+
+    module = nn.Sequential(nn.Linear(4, 4))
+    recipe = {"name": "q", "pass": [{"use": "quantize.weight_only", "method": "careless"}]}
+    with pytest.raises(DemiglaceError, match="inputs=True"):
+        demiglace.run(recipe, model=module, example_inputs=torch.randn(2, 4))
