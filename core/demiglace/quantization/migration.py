@@ -108,11 +108,12 @@ class _Walk:
         if place is None:
             return None
         weights, axis = place
-        given = [node.args[at] for at in weights if at < len(node.args) and node.args[at] is not None]
+        args = _args(node)
+        given = [args[at] for at in weights if at < len(args) and args[at] is not None]
         if _name(node) == "aten.mul":
-            given = [one for one in node.args if one in self.own and one.meta["val"].dim() == 1]
-        names = [self.own.get(one) for one in given]
-        if not names or None in names:
+            given = [one for one in args if one in self.own and one.meta["val"].dim() == 1]
+        names = [self.own[one] for one in given if one in self.own]
+        if not names or len(names) < len(given):
             return None
         shape, channels = _shape(node), given[0].meta["val"].shape[0]
         if shape[axis] != channels or _normalizes_several(node):
@@ -126,13 +127,14 @@ class _Walk:
         self, node: fx.Node, carrying: list[fx.Node], values: Mapping[fx.Node, Places], found: Migration
     ) -> bool:
         """Note a linear layer that reads channels, each column a single one of them."""
-        if _name(node) != "aten.linear" or carrying != [node.args[0]] or node.args[1] not in self.own:
+        args = _args(node)
+        if _name(node) != "aten.linear" or carrying != [args[0]] or args[1] not in self.own:
             return False
         places = values[carrying[0]]
         rows = places.flatten(0, -2) if isinstance(places, Tensor) else None
         if rows is None or not (rows == rows[0]).all():
             return False
-        found.readers[self.own[node.args[1]]] = rows[0].clone()
+        found.readers[self.own[args[1]]] = rows[0].clone()
         return True
 
 
@@ -141,6 +143,10 @@ def _take(found: Migration, places: Places, reader: fx.Node) -> None:
     for one in places if isinstance(places, list) else [places]:
         found.taken[one.flatten()] = True
     found.reason = found.reason or ("the model's output" if reader.op == "output" else _name(reader))
+
+
+def _args(node: fx.Node) -> tuple[Any, ...]:
+    return node.args
 
 
 def _name(node: fx.Node) -> str:
@@ -159,7 +165,7 @@ def _number(value: Any) -> Any:
 
 def _normalizes_several(node: fx.Node) -> bool:
     """Whether a norm's weight has more than one dimension."""
-    return _name(node) in {"aten.layer_norm", "aten.rms_norm"} and len(node.args[1]) != 1  # type: ignore[arg-type]
+    return _name(node) in {"aten.layer_norm", "aten.rms_norm"} and len(_args(node)[1]) != 1
 
 
 _PRODUCERS: Mapping[str, tuple[tuple[int, ...], int]] = {
@@ -192,15 +198,14 @@ _COMBINING = {"aten.scaled_dot_product_attention": 2, "aten.matmul": 1, "aten.bm
 
 def _moved(node: fx.Node, values: Mapping[fx.Node, Places]) -> Places | None:
     """Where channels are after an operator that lets factors through; `None` for any other."""
-    name, first = _name(node), node.args[0] if node.args else None
+    name, args = _name(node), _args(node)
     if name == "getitem":
-        places = values[first]  # type: ignore[index]
-        return places[node.args[1]]  # type: ignore[index]
+        return values[args[0]][args[1]]
     if name in {"aten.mul", "aten.div"}:
         return _scaled(node, values)
     if name in _COMBINING:
         return _combined(node, values)
-    places = values.get(first)  # type: ignore[arg-type]
+    places = values.get(args[0])
     if not isinstance(places, Tensor):
         return None
     if name in _SAME:
@@ -210,7 +215,7 @@ def _moved(node: fx.Node, values: Mapping[fx.Node, Places]) -> Places | None:
 
 def _run(node: fx.Node, places: Tensor) -> Places | None:
     """The operator itself on channel numbers."""
-    args, kwargs = fx.map_arg((node.args[1:], node.kwargs), lambda one: _number(one.meta["val"]))
+    args, kwargs = fx.map_arg((_args(node)[1:], node.kwargs), lambda one: _number(one.meta["val"]))
     if any(isinstance(one, Tensor) for one in (*args, *kwargs.values())):
         return None
     if _name(node) in {"aten.view", "aten._unsafe_view"}:
@@ -222,17 +227,18 @@ def _run(node: fx.Node, places: Tensor) -> Places | None:
 
 def _scaled(node: fx.Node, values: Mapping[fx.Node, Places]) -> Tensor | None:
     """A product with something else, or a quotient by it."""
-    carrying = [at for at, one in enumerate(node.args[:2]) if one in values]
+    args = _args(node)
+    carrying = [at for at, one in enumerate(args[:2]) if one in values]
     if carrying != [0] and (carrying != [1] or _name(node) == "aten.div"):
         return None
-    places = values[node.args[carrying[0]]]  # type: ignore[index]
+    places = values[args[carrying[0]]]
     return places.expand(_shape(node)) if isinstance(places, Tensor) else None
 
 
 def _combined(node: fx.Node, values: Mapping[fx.Node, Places]) -> Tensor | None:
     """A product whose result has the channels of its right factor, where each column is one channel."""
-    at = _COMBINING[_name(node)]
-    places = values.get(node.args[at]) if at < len(node.args) else None  # type: ignore[arg-type]
+    at, args = _COMBINING[_name(node)], _args(node)
+    places = values.get(args[at]) if at < len(args) else None
     if not isinstance(places, Tensor) or places.dim() < 2:
         return None
     column, shape = places[..., :1, :], _shape(node)
