@@ -107,9 +107,14 @@ def _set(node: Node, call: Call, changes: Mapping[str, Any]) -> None:
     for name, value in changes.items():
         place = places[name]
         if place < len(node.args):
-            node.args[place] = _mixed(node.args[place], call[name], value)
+            sizes = name in _SIZES
+            node.args[place] = _mixed(node.args[place], call[name], value) if sizes else value
         else:
             node.kwargs = {**node.kwargs, name: value}
+
+
+_SIZES = ("size", "shape", "sizes")
+"""Arguments of views, in which -1 stands for the size that is left and others may follow the batch."""
 
 
 def _mixed(given: Any, before: Any, after: Any) -> Any:

@@ -1,4 +1,7 @@
-"""Norms that only scale and shift, so that a cut of what they normalise over can be compared."""
+"""Norms that only scale and shift, so that a cut of what they normalise over can be compared.
+
+The real norm runs too, and its result is dropped: a shape that it refuses is refused here.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,11 @@ aten = torch.ops.aten
 
 @contextmanager
 def neutral_norms() -> Iterator[None]:
-    """While active, layer, group and RMS norms and batch norms in training take no mean or variance."""
+    """While active, layer and RMS norms, group norms of one group and batch norms in training take no mean.
+
+    A group norm of several groups stays: whole groups are cut of it, which changes no mean. So a wrong
+    number of groups shows.
+    """
     with _RmsNorms(), _Norms():
         yield
 
@@ -34,6 +41,7 @@ class _RmsNorms(TorchFunctionMode):
         kwargs = kwargs or {}
         if func not in {torch.nn.functional.rms_norm, torch.rms_norm, aten.rms_norm.default, aten.rms_norm}:
             return func(*args, **kwargs)
+        func(*args, **kwargs)
         weight = args[2] if len(args) > 2 else kwargs.get("weight")
         return _scaled(args[0] if args else kwargs["input"], weight, None).clone()
 
@@ -56,26 +64,28 @@ def _scaled(given: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor
     return given if bias is None else given + bias
 
 
-def _per_channel(vector: Tensor | None, rank: int) -> Tensor | None:
-    return None if vector is None else vector.view(1, -1, *[1] * (rank - 2))
+def _by_channel(given: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    shape = (1, -1, *[1] * (given.dim() - 2))
+    weight, bias = (None if one is None else one.view(shape) for one in (weight, bias))
+    return _scaled(given, weight, bias).clone()
 
 
-def _layer_norm(given: Tensor, _: Any, weight: Tensor | None, bias: Tensor | None, __: float) -> Any:
-    unused = given.new_zeros(())
-    return _scaled(given, weight, bias).clone(), unused, unused
+def _layer_norm(given: Tensor, shape: Any, weight: Tensor | None, bias: Tensor | None, eps: float) -> Any:
+    _, *statistics = aten.native_layer_norm(given, shape, weight, bias, eps)
+    return _scaled(given, weight, bias).clone(), *statistics
 
 
-def _group_norm(given: Tensor, weight: Tensor | None, bias: Tensor | None, *_: Any) -> Any:
-    rank, unused = given.dim(), given.new_zeros(())
-    return _scaled(given, _per_channel(weight, rank), _per_channel(bias, rank)).clone(), unused, unused
+def _group_norm(given: Tensor, weight: Tensor | None, bias: Tensor | None, *rest: Any) -> Any:
+    result, *statistics = aten.native_group_norm(given, weight, bias, *rest)
+    groups = rest[3]
+    return (result if groups > 1 else _by_channel(given, weight, bias)), *statistics
 
 
 def _batch_norm(
     given: Tensor, weight: Any, bias: Any, mean: Any, var: Any, training: bool, *rest: Any
 ) -> Any:
-    if not training:
-        return aten.native_batch_norm(given, weight, bias, mean, var, training, *rest)
-    return _group_norm(given, weight, bias)
+    result, *statistics = aten.native_batch_norm(given, weight, bias, mean, var, training, *rest)
+    return (_by_channel(given, weight, bias) if training else result), *statistics
 
 
 _NEUTRAL: dict[Any, Callable[..., Any]] = {

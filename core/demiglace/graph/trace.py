@@ -121,6 +121,11 @@ class Call:
             self.tracer.labels.unite(left, right)
         return left
 
+    def tie(self, table: Tensor) -> Tensor:
+        """Make the labels of each row of a table one class; the first of each row stands for it."""
+        self.tracer.labels.unite(table[:, :1].expand_as(table), table)
+        return table[:, 0]
+
     def freeze(self, axis: Axis, why: str) -> None:
         """Never cut an axis's labels."""
         if axis is not None:

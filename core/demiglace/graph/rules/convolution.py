@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from demiglace.graph.labels import Axis, Value
 from demiglace.graph.rules.registry import Kept, count, resize, rule
@@ -85,18 +84,12 @@ def _by_group(call: Call, axis: Axis, channels: int, groups: int) -> Axis:
     """All channels of a group are one; a label for each group."""
     if axis is None:
         return None
-    table = axis.view(groups, channels // groups)
-    return _united(call, table)
+    return call.tie(axis.view(groups, channels // groups))
 
 
 def _within_group(call: Call, axis: Axis, groups: int) -> Axis:
     """Every group loses the same channels; a label for each channel of a group."""
-    return None if axis is None else _united(call, axis.view(groups, -1).T)
-
-
-def _united(call: Call, table: Tensor) -> Tensor:
-    call.tracer.labels.unite(table[:, :1].expand_as(table), table)
-    return table[:, 0]
+    return None if axis is None else call.tie(axis.view(groups, -1).T)
 
 
 @resize(

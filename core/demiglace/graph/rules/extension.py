@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
 from demiglace.graph.labels import Axis, Value
-from demiglace.graph.rules.registry import rule
+from demiglace.graph.rules.registry import Kept, resize, rule
 from demiglace.graph.trace import Call
 
 
@@ -50,8 +51,25 @@ def padded(call: Call) -> Value:
         if not constant:
             call.freeze(axis, "mirrors it")
             axes[dim] = None
-        else:
-            axes[dim] = torch.nn.functional.pad(axis, (before, after))
+            continue
+        axes[dim] = torch.nn.functional.pad(axis, (before, after))
+        if call.shape[dim] == 1:
+            call.freeze(axes[dim], "takes one index of it")
+            axes[dim] = None
     if constant and not fills_zero and any(sizes):
         zero = [False] * len(zero)
     return Value(call.shape, tuple(axes), tuple(zero))
+
+
+@resize("aten.pad", "aten.constant_pad_nd")
+def _pad(call: Call, kept: Kept) -> Mapping[str, Any]:
+    """A negative size crops: it counts indices, of which some may go."""
+    value, pad = call["self"], list(call["pad"])
+    for place in range(len(pad) // 2):
+        stays = kept(value.axes[-1 - place])
+        before, after = pad[2 * place : 2 * place + 2]
+        if stays is not None and before < 0:
+            pad[2 * place] = -int(stays[:-before].sum())
+        if stays is not None and after < 0:
+            pad[2 * place + 1] = -int(stays[after:].sum())
+    return {} if pad == list(call["pad"]) else {"pad": pad}

@@ -38,7 +38,6 @@ from demiglace.graph.trace import Call, Split
     "aten.unsqueeze_",
     "aten.pixel_shuffle",
     "aten.pixel_unshuffle",
-    "aten.channel_shuffle",
     "aten.flip",
     "aten.rot90",
     "aten.roll",
@@ -60,6 +59,15 @@ def moved(call: Call) -> Value:
         if key == "other" and isinstance(one, Value)
     }
     return placed(call, value, lambda labels: call.run({name: labels, **other}))
+
+
+@rule("aten.channel_shuffle", "aten.native_channel_shuffle")
+def shuffled(call: Call) -> Value:
+    """Channels of all groups change places: every group loses the same ones, or the places differ."""
+    axis = call["self"].axes[1]
+    if axis is not None:
+        call.tie(axis.view(call["groups"], -1).T)
+    return moved(call)
 
 
 def placed(call: Call, value: Value, run: Callable[[Tensor], Tensor]) -> Value:
@@ -102,10 +110,9 @@ def _choose(call: Call, dim: int, varying: list[int], where: Tensor, passed_over
     """An axis was split: one of the axes it became stays to be cut, the rest is united."""
     choice, tracer = (call.name, dim), call.tracer
     kept = tracer.choices.get(choice, varying[-1])
-    lines = where.movedim(kept, 0).reshape(where.shape[kept], -1)
-    tracer.labels.unite(lines[:, :1].expand_as(lines), lines)
+    labels = call.tie(where.movedim(kept, 0).reshape(where.shape[kept], -1))
     others = {out: tracer.labels.inert(where.shape[out]) for out in varying if out != kept}
-    tracer.splits[choice] = Split(kept, lines[:, 0], others)
+    tracer.splits[choice] = Split(kept, labels, others)
     passed_over.update(others)
     return kept
 

@@ -56,8 +56,7 @@ def by_group(call: Call) -> Value:
         if vector is not None:
             axis = call.unite(axis, vector.axes[0])
     if axis is not None and groups > 1:
-        table = axis.view(groups, -1)
-        call.tracer.labels.unite(table[:, :1].expand_as(table), table)
+        call.tie(axis.view(groups, -1))
     elif axis is not None:
         call.normalizes(axis)
     for other in given.axes[2:]:

@@ -49,8 +49,7 @@ def _tie_steps(call: Call, axis: Tensor) -> None:
     step = call.bound.get("step") or 1
     whole = len(axis) // step * step
     if step > 1 and whole:
-        blocks = axis[:whole].view(-1, step)
-        call.tracer.labels.unite(blocks[:, :1].expand_as(blocks), blocks)
+        call.tie(axis[:whole].view(-1, step))
 
 
 @rule(
