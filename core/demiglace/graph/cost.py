@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from demiglace.graph.labels import Value
 from demiglace.graph.literals import Removal
+from demiglace.graph.rules.einsum import equation
 
 if TYPE_CHECKING:
     from demiglace.graph.model_graph import ModelGraph
@@ -66,7 +67,7 @@ def _of_call(call: Call, removal: Removal) -> int:
 
 def _einsum(call: Call, removal: Removal) -> int:
     """Every combination of letters is one product."""
-    inputs = call["equation"].replace(" ", "").partition("->")[0].split(",")
+    inputs, _ = equation(call)
     sizes = {
         letter: _size(value, place, removal)
         for term, value in zip(inputs, call["tensors"], strict=True)

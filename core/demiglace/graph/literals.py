@@ -107,8 +107,7 @@ def _set(node: Node, call: Call, changes: Mapping[str, Any]) -> None:
     for name, value in changes.items():
         place = places[name]
         if place < len(node.args):
-            sizes = name in _SIZES
-            node.args[place] = _mixed(node.args[place], call[name], value) if sizes else value
+            node.args[place] = _mixed(node.args[place], call[name], value, infers=name in _SIZES)
         else:
             node.kwargs = {**node.kwargs, name: value}
 
@@ -117,14 +116,14 @@ _SIZES = ("size", "shape", "sizes")
 """Arguments of views, in which -1 stands for the size that is left and others may follow the batch."""
 
 
-def _mixed(given: Any, before: Any, after: Any) -> Any:
-    """New sizes; of those that are computed from the batch one may change, and is then inferred."""
+def _mixed(given: Any, before: Any, after: Any, *, infers: bool) -> Any:
+    """New numbers. What is computed from the batch stays; where sizes are inferred, one such may change."""
     if not isinstance(given, list) or not isinstance(after, list) or len(given) != len(after):
         return after
     mixed = list(given)
     for place, (one, old, new) in enumerate(zip(given, before, after, strict=True)):
         if isinstance(one, int):
-            mixed[place] = new if one >= 0 else one
-        elif old != new:
+            mixed[place] = one if infers and one < 0 else new
+        elif infers and old != new:
             mixed[place] = -1
     return mixed

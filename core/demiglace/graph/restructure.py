@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from demiglace.errors import GraphError, VerificationError
@@ -50,7 +51,9 @@ def apply_verified(model: ModelGraph, edits: Iterable[Edit]) -> tuple[Transactio
 def _as_graph(
     model: ModelGraph, edits: list[Edit], removal: Removal, reference: Reference, reason: str
 ) -> tuple[Transaction, Verification]:
-    from demiglace.graph.plain import PlainGraph, traced_names
+    import torch
+
+    from demiglace.graph.plain import PlainGraph, in_double, keeps_dtypes, traced_names
 
     lowered = [edit for edit in edits if not isinstance(edit, SetAttr)]
     given = isinstance(model.module, PlainGraph)
@@ -60,10 +63,16 @@ def _as_graph(
         graph = model.module
         assert isinstance(graph, PlainGraph)  # noqa: S101
         nodes = {names.get(node.name, node.name): node for node in graph.graph_data.nodes}
+        double = reference.dtype is torch.float64 and keeps_dtypes(nodes.values())
+        if double:
+            # In its own dtypes it would be rounded where the original is not.
+            with in_double(nodes.values()):
+                reference = reference.by(graph)
         transaction.remember(rewrite(nodes, removal))
         for edit in lowered:
             transaction.apply(edit)
-        error = reference.compare(graph)
+        with in_double(nodes.values()) if double else nullcontext():
+            error = reference.compare(graph)
     except Exception as failure:
         transaction.rollback()
         if isinstance(failure, GraphError):

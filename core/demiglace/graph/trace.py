@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx
 
 from demiglace.graph.labels import FIXED, Axis, Labels, Value, plain
+from demiglace.graph.memory import Memory
 from demiglace.recipe.selectors import ROOT
 
 if TYPE_CHECKING:
@@ -99,9 +100,13 @@ class Call:
         """The shape of the only result."""
         return self.shapes[0]
 
-    def run(self, replace: Mapping[str, Any]) -> Any:
+    def sized(self, dim: int) -> bool:
+        """Whether a dimension of the only result has a size of its own, and does not follow the batch."""
+        return isinstance(self.node.meta["val"].shape[dim], int)
+
+    def run(self, others: Mapping[str, Any]) -> Any:
         """The operator itself on other arguments, by name."""
-        arguments = {**self.bound, **replace}
+        arguments = {**self.bound, **others}
         schema = self.node.target._schema.arguments  # type: ignore[union-attr]
         placed = [arguments[one.name] for one in schema if not one.kwarg_only]
         named = {one.name: arguments[one.name] for one in schema if one.kwarg_only}
@@ -185,6 +190,7 @@ class Tracer:
     #: Axes over which a norm takes its mean and variance.
     normalized: list[Tensor] = field(default_factory=list)
     roles: list[tuple[Tensor, str]] = field(default_factory=list)
+    memory: Memory = field(default_factory=Memory)
 
     def walk(self, program: ExportedProgram, mode: str) -> None:
         """Label one exported graph; `mode` keeps the names of several graphs apart."""
@@ -225,6 +231,7 @@ class Tracer:
         return Value(shape, axes, (True,) * len(shape))
 
     def _call(self, node: fx.Node, values: dict[fx.Node, Any], mode: str) -> Any:
+        self.memory.note(node)
         if node.target is operator.getitem:
             return values[node.args[0]][node.args[1]]  # type: ignore[index]
         if not isinstance(node.target, torch._ops.OpOverload):
@@ -264,16 +271,21 @@ class Tracer:
             return [plain(concrete(one.shape)) if isinstance(one, Tensor) else number(one) for one in result]
         return plain(concrete(result.shape)) if isinstance(result, Tensor) else number(result)
 
-    @staticmethod
-    def _written(call: Call, values: dict[fx.Node, Any]) -> None:
-        """An operator that works in place changes what later users of its input see."""
+    def _written(self, call: Call, values: dict[fx.Node, Any]) -> None:
+        """An operator that works in place changes what later users of its input, and of its memory, see."""
         for place, argument in enumerate(call.node.target._schema.arguments):  # type: ignore[union-attr]
             writes = argument.alias_info is not None and argument.alias_info.is_write
             if not writes or place >= len(call.node.args) or not isinstance(call.result, Value):
                 continue
             target = call.node.args[place]
-            if isinstance(target, fx.Node) and values[target].shape == call.result.shape:
-                values[target] = call.result
+            if not isinstance(target, fx.Node) or values[target].shape != call.result.shape:
+                continue
+            if any(
+                was and not stays for was, stays in zip(values[target].zero, call.result.zero, strict=True)
+            ):
+                for node in self.memory.sharing(target):
+                    values[node] = _without_zeros(values.get(node))
+            values[target] = call.result
 
     def _freeze_outputs(self, node: fx.Node, values: dict[fx.Node, Any], program: ExportedProgram) -> None:
         mutated = program.graph_signature.buffers_to_mutate
@@ -287,7 +299,16 @@ class Tracer:
                         self.labels.freeze(axis, "it is an output of the model")
 
 
-CREATION = frozenset({"aten.expand", "aten.expand_as", "aten.broadcast_to"})
+def _without_zeros(value: Any) -> Any:
+    """A value of which nothing is known to be zero any more."""
+    if isinstance(value, list | tuple):
+        return [_without_zeros(one) for one in value]
+    return replace(value, zero=(False,) * len(value.zero)) if isinstance(value, Value) else value
+
+
+_FILLED = ("zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty")
+_REPEATED = ("expand", "expand_as", "broadcast_to", "repeat", "tile")
+CREATION = frozenset(f"aten.{name}" for name in (*_FILLED, *_REPEATED))
 """Operators whose rule makes labels of its own."""
 
 

@@ -93,10 +93,12 @@ class Reference:
             _mask(tensors, cuts)
             try:
                 examples, outputs = _observed(module, tensors, cuts, example, dtype, neutral)
-            except RuntimeError:
+            except RuntimeError as error:
                 # A module may hold constants of its own in single precision.
                 if dtype is dtypes[-1]:
-                    raise
+                    raise VerificationError(
+                        f"the model does not run in {_name(dtype)}, in which a cut is verified: {error}"
+                    ) from error
                 continue
             _check_telling(outputs)
             break
@@ -105,8 +107,7 @@ class Reference:
 
     def expecting(self, module: nn.Module) -> Reference:
         """The same with the outputs of another module on these tensors, as far as it holds them."""
-        tensors = {name: one for name, one in self.tensors.items() if name in _held(module)}
-        outputs = [_run(module, tensors, one, self.neutral) for one in self.examples]
+        outputs = self._outputs(module, self._held_by(module, {}))
         _check_telling(outputs)
         return replace(self, outputs=outputs)
 
@@ -128,14 +129,8 @@ class Reference:
         Raises:
             VerificationError: when it is over the tolerance, or outputs have other shapes.
         """
-        held = _held(module)
-        tensors = {name: _cut(name, self.tensors[name], self.cuts) for name in held if name in self.tensors}
-        for name, tensor in tensors.items():
-            if tensor.shape != held[name].shape:
-                raise VerificationError(f"{name!r} has shape {list(held[name].shape)} after the cut")
-        worst = 0.0
-        for example, expected in zip(self.examples, self.outputs, strict=True):
-            worst = max(worst, _difference(expected, _run(module, tensors, example, self.neutral)))
+        tensors = self._held_by(module, self.cuts)
+        worst = _difference(self.outputs, self._outputs(module, tensors))
         if not worst <= TOLERANCE[self.dtype]:
             raise VerificationError(
                 f"the cut model differs from the original with the removed structures at zero by {worst:.1e} "
@@ -145,15 +140,37 @@ class Reference:
             raise VerificationError("the cut model's forward fails in training")
         return worst
 
+    def by(self, twin: nn.Module) -> Reference:
+        """The same reference with the outputs of an uncut module that stands for the original.
+
+        Raises:
+            VerificationError: when it does not compute what the original does, to single precision.
+        """
+        found = self.expecting(twin)
+        gap = _difference(self.outputs, found.outputs)
+        if not gap <= TOLERANCE[torch.float32]:
+            raise VerificationError(f"the model's graph differs from it by {gap:.1e} of the largest output")
+        return found
+
+    def _held_by(self, module: nn.Module, cuts: Mapping[tuple[str, int], Cut]) -> dict[str, Tensor]:
+        """The values for a module's parameters and buffers, cut."""
+        found = {}
+        for name, held in [*module.named_parameters(), *module.named_buffers()]:
+            # A graph also holds constants, which no module has by name.
+            own = self.tensors[name] if name in self.tensors else _converted(held.data, self.dtype)
+            found[name] = _cut(name, own, cuts)
+            if found[name].shape != held.shape:
+                raise VerificationError(f"{name!r} has shape {list(held.shape)} after the cut")
+        return found
+
+    def _outputs(self, module: nn.Module, tensors: Mapping[str, Tensor]) -> list[list[Tensor]]:
+        return [_run(module, tensors, example, self.neutral) for example in self.examples]
+
 
 def first_line(error: Exception) -> str:
     """An exception in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
-
-
-def _held(module: nn.Module) -> dict[str, Tensor]:
-    return dict([*module.named_parameters(), *module.named_buffers()])
 
 
 def _observed(
@@ -229,7 +246,7 @@ def _prepared(example: Example, dtype: torch.dtype) -> Example:
 
     def convert(value: Any) -> Any:
         if not isinstance(value, Tensor) or not value.is_floating_point():
-            return value
+            return _converted(value, dtype) if isinstance(value, Tensor) else value
         noise = torch.rand(value.shape, generator=generator, dtype=dtype).to(value.device)
         # Of one sign with the example and within its range; items that repeat it come to differ.
         return value.to(dtype) * (0.5 + noise / 2) + noise / 10
@@ -244,7 +261,7 @@ def _disturbed(module: nn.Module, dtype: torch.dtype) -> dict[str, Tensor]:
     return {
         name: _disturb(tensor, dtype, generator, positive=name not in parameters)
         if tensor.is_floating_point()
-        else tensor
+        else _converted(tensor, dtype)
         for name, tensor in tensors.items()
     }
 
@@ -260,6 +277,17 @@ def _disturb(tensor: Tensor, dtype: torch.dtype, generator: torch.Generator, *, 
     return scaled + (noise - 0.3) / 5 if small or not positive else scaled
 
 
+def _converted(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """A copy in this precision; whole numbers stay as they are."""
+    if tensor.is_complex():
+        return tensor.to(dtype.to_complex(), copy=True)
+    return tensor.to(dtype, copy=True) if tensor.is_floating_point() else tensor
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def _removed(size: int, kept: Sequence[int]) -> Tensor:
     gone = torch.ones(size, dtype=torch.bool)
     gone[list(kept)] = False
@@ -269,7 +297,7 @@ def _removed(size: int, kept: Sequence[int]) -> Tensor:
 def _mask(tensors: Mapping[str, Tensor], cuts: Mapping[tuple[str, int], Cut]) -> None:
     for (name, dim), cut in cuts.items():
         tensor = tensors[name]
-        if tensor.is_floating_point():
+        if _is_real_or_complex(tensor):
             gone = _removed(tensor.shape[dim], cut.kept).to(tensor.device)
             tensor.index_fill_(dim, gone, 0.0)
 
@@ -282,28 +310,43 @@ def _cut(name: str, tensor: Tensor, cuts: Mapping[tuple[str, int], Cut]) -> Tens
     return tensor
 
 
-def _difference(expected: Sequence[Tensor], found: Sequence[Tensor]) -> float:
-    if [one.shape for one in expected] != [one.shape for one in found]:
-        raise VerificationError(
-            f"the cut model's outputs have shapes {[list(one.shape) for one in found]}, "
-            f"not {[list(one.shape) for one in expected]}"
-        )
+def _is_real_or_complex(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def _difference(expected: Sequence[Sequence[Tensor]], found: Sequence[Sequence[Tensor]]) -> float:
+    """The largest difference, as a share of the largest value of its output, over several runs."""
     worst = 0.0
     for one, other in zip(expected, found, strict=True):
-        if one.numel() == 0:
-            continue
-        largest = float(one.abs().max()) or 1.0
-        gap = float((one.to(torch.float64) - other.to(torch.float64)).abs().max()) / largest
-        worst = max(worst, gap) if gap == gap else float("inf")
+        if [leaf.shape for leaf in one] != [leaf.shape for leaf in other]:
+            raise VerificationError(
+                f"the cut model's outputs have shapes {[list(leaf.shape) for leaf in other]}, "
+                f"not {[list(leaf.shape) for leaf in one]}"
+            )
+        worst = max(worst, *map(_gap, one, other), 0.0)
     return worst
 
 
+def _gap(expected: Tensor, found: Tensor) -> float:
+    if expected.numel() == 0:
+        return 0.0
+    # Complex double precision holds every other number.
+    one, other = expected.to(torch.complex128), found.to(torch.complex128)
+    gap = float((one - other).abs().max()) / (float(one.abs().max()) or 1.0)
+    return gap if gap == gap else float("inf")
+
+
 def _check_telling(outputs: Sequence[Sequence[Tensor]]) -> None:
-    floats = [one for some in outputs for one in some if one.is_floating_point()]
+    floats = [one for some in outputs for one in some if _is_real_or_complex(one)]
+    if not floats:
+        raise VerificationError(
+            "the model gives no tensor of real or complex numbers, so that a cut cannot be verified",
+            hint="let the model return what it computes its classes or indices from",
+        )
     if not all(bool(one.isfinite().all()) for one in floats):
         raise VerificationError(
             "the model's outputs are not finite, so that a cut cannot be verified",
             hint="look for NaN or infinity in the weights or the example input",
         )
-    if floats and all(one.numel() == 0 or bool((one == 0).all()) for one in floats):
+    if all(one.numel() == 0 or bool((one == 0).all()) for one in floats):
         raise VerificationError("the model's outputs are all zero, so that a cut cannot be verified")

@@ -5,6 +5,7 @@ Importing it imports torch.
 
 from demiglace.graph.plain.bypassing import bypassed, zeroed
 from demiglace.graph.plain.codec import from_json, to_json
+from demiglace.graph.plain.double import in_double, keeps_dtypes
 from demiglace.graph.plain.layered import LayeredGraph
 from demiglace.graph.plain.lowering import lower, portable, traced_names
 from demiglace.graph.plain.module import Layer, PlainGraph
@@ -24,6 +25,8 @@ __all__ = [
     "Tree",
     "bypassed",
     "from_json",
+    "in_double",
+    "keeps_dtypes",
     "lower",
     "portable",
     "to_json",

@@ -100,34 +100,33 @@ def added(call: Call) -> Value:
     return Value(call.shape, tuple(axes), tuple(zero))
 
 
-@rule("aten.einsum")
-def einsum(call: Call) -> Value:
-    """Axes with one letter are tied; letters that the result lacks are summed over."""
-    values: list[Value] = list(call["tensors"])
-    inputs, _, output = call["equation"].replace(" ", "").partition("->")
-    terms = inputs.split(",")
-    if "." in inputs or (not output and "->" not in call["equation"]):
-        return call.decline("has an equation that is not read")[0]
-    axes: dict[str, Axis] = {}
-    zero: dict[str, bool] = {}
-    uses: dict[str, int] = {}
-    for term, value in zip(terms, values, strict=True):
-        for letter, axis, size, is_zero in zip(term, value.axes, value.shape, value.zero, strict=True):
-            if size == 1:
-                axes.setdefault(letter, None)
-                continue
-            axes[letter] = call.unite(axes[letter], axis) if letter in uses else axis
-            zero[letter] = zero.get(letter, False) or is_zero
-            uses[letter] = uses.get(letter, 0) + 1
-    for letter, axis in axes.items():
-        if letter not in output and axis is not None and not zero[letter]:
-            call.freeze(axis, "sums over it, and what is removed is not zero there")
-        if letter in output and uses.get(letter, 0) > 1:
-            call.heads(axis)
+@rule("aten.bilinear")
+def bilinear(call: Call) -> Value:
+    """Compute x1^T A x2 + b, with A of shape [out, in1, in2]."""
+    left, right, weight, bias = (call[name] for name in ("input1", "input2", "weight", "bias"))
+    contract(call, left, -1, weight, 1)
+    contract(call, right, -1, weight, 2)
+    for axis, role in zip(weight.axes, ("produced", "consumed", "consumed"), strict=True):
+        call.role(axis, role)
+    lead = [call.unite(one, other) for one, other in zip(left.axes[:-1], right.axes[:-1], strict=True)]
+    out = weight.axes[0] if bias is None else call.unite(weight.axes[0], bias.axes[0])
+    return Value(call.shape, (*lead, out), (*(False,) * len(lead), True))
+
+
+@rule("aten.tensordot")
+def tensordot(call: Call) -> Value:
+    """Sum over pairs of axes; the axes that are left of both stand one after the other."""
+    left, right = call["self"], call["other"]
+    pairs = [
+        (one % len(left.shape), two % len(right.shape))
+        for one, two in zip(call["dims_self"], call["dims_other"], strict=True)
+    ]
+    for one, two in pairs:
+        contract(call, left, one, right, two)
+    places = [(left, dim) for dim in range(len(left.shape)) if dim not in {one for one, _ in pairs}]
+    places += [(right, dim) for dim in range(len(right.shape)) if dim not in {two for _, two in pairs}]
     return Value(
-        call.shape,
-        tuple(axes[letter] for letter in output),
-        tuple(zero.get(letter, False) for letter in output),
+        call.shape, tuple(one.axes[dim] for one, dim in places), tuple(one.zero[dim] for one, dim in places)
     )
 
 

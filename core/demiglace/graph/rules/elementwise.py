@@ -34,6 +34,14 @@ from demiglace.graph.trace import Call
     "aten.rand_like",
     "aten.__and__",
     "aten.__or__",
+    "aten.copy_",
+    "aten.fill",
+    "aten.fill_",
+    "aten.zero_",
+    "aten.complex",
+    "aten.polar",
+    "aten.real",
+    "aten.imag",
 )
 def elementwise(call: Call) -> Value:
     """Unite the inputs axis by axis, aligned at the last; sizes of one are broadcast."""
@@ -74,6 +82,20 @@ def stays_zero(call: Call, back: int) -> bool:
     except (RuntimeError, TypeError):
         return False
     return isinstance(out, torch.Tensor) and bool((out == 0).all())
+
+
+@rule("aten.broadcast_tensors")
+def broadcast(call: Call) -> list[Value]:
+    """Every tensor in the shape of all; a repeated axis has the size of whatever it meets."""
+    shape = call.shapes[0]
+    axes = tuple(_axis(call, back) for back in range(len(shape), 0, -1))
+    return [Value(shape, axes, _zeros_of(one, len(shape))) for one in call.values]
+
+
+def _zeros_of(value: Value, rank: int) -> tuple[bool, ...]:
+    """Which axes of a value are zero once it is broadcast to `rank` dimensions."""
+    own = (zero and size > 1 for zero, size in zip(value.zero, value.shape, strict=True))
+    return (*(False,) * (rank - len(value.shape)), *own)
 
 
 @rule(

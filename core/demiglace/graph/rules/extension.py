@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from demiglace.graph.labels import Axis, Value
-from demiglace.graph.rules.registry import Kept, resize, rule
+from demiglace.graph.rules.movement import placed
+from demiglace.graph.rules.registry import Kept, count, resize, rule
 from demiglace.graph.trace import Call
 
 
@@ -19,11 +20,35 @@ def expanded(call: Call) -> Value:
     lead = len(call.shape) - len(value.shape)
     axes: list[Axis] = [None] * lead + list(value.axes)
     zero = [False] * lead + list(value.zero)
-    for dim in range(1, len(axes)):
+    return _repeated(call, value, axes, zero)
+
+
+@rule("aten.repeat", "aten.tile")
+def tiled(call: Call) -> Value:
+    """Put copies of a tensor one after the other; what is repeated from one index is as in `expanded`."""
+    value = call["self"]
+    result = placed(call, value, lambda labels: call.run({"self": labels}))
+    return _repeated(call, value, list(result.axes), list(result.zero))
+
+
+def _repeated(call: Call, value: Value, axes: list[Axis], zero: list[bool]) -> Value:
+    lead = len(axes) - len(value.shape)
+    for dim in range(len(axes)):
         repeated = dim < lead or value.shape[dim - lead] == 1
-        if repeated and call.shape[dim] > 1:
+        if repeated and call.shape[dim] > 1 and call.sized(dim):
             axes[dim], zero[dim] = call.tracer.labels.weak(call.shape[dim]), False
     return Value(call.shape, tuple(axes), tuple(zero))
+
+
+@resize("aten.repeat", "aten.tile")
+def _repeats(call: Call, kept: Kept) -> Mapping[str, Any]:
+    name = "repeats" if "repeats" in call.bound else "dims"
+    repeats, shape, result = list(call[name]), call["self"].shape, call.result
+    assert isinstance(result, Value)  # noqa: S101
+    for back in range(1, len(repeats) + 1):
+        if back > len(shape) or shape[-back] == 1:
+            repeats[-back] = count(kept(result.axes[-back]), result.shape[-back])
+    return {name: repeats}
 
 
 @rule(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from demiglace.graph.labels import Axis, Value
+from demiglace.graph.labels import Axis, Value, plain
 from demiglace.graph.rules.registry import rule
 from demiglace.graph.trace import Call
 
@@ -17,6 +17,18 @@ def embedding(call: Call) -> Value:
     call.role(table.axes[1], "produced")
     lead = len(index.shape)
     return Value(call.shape, (*(None,) * lead, table.axes[1]), (*(False,) * lead, table.zero[1]))
+
+
+@rule("aten.embedding_bag", "aten._embedding_bag", "aten._embedding_bag_forward_only")
+def bag(call: Call) -> list[Value]:
+    """Sums, means or maxima of rows of a table [rows, features]; the other results are bookkeeping."""
+    table = call["weight"]
+    for value in call.values:
+        for axis in value.axes if value is not table else table.axes[:1]:
+            call.freeze(axis, "is looked up by data")
+    call.role(table.axes[1], "produced")
+    first, *rest = call.shapes
+    return [Value(first, (None, table.axes[1]), (False, table.zero[1])), *map(plain, rest)]
 
 
 @rule("aten.index")

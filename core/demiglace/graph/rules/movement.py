@@ -42,8 +42,6 @@ from demiglace.graph.trace import Call, Split
     "aten.rot90",
     "aten.roll",
     "aten.unfold",
-    "aten.tile",
-    "aten.repeat",
     "aten.repeat_interleave",
 )
 def moved(call: Call) -> Value:
@@ -64,10 +62,11 @@ def moved(call: Call) -> Value:
 @rule("aten.channel_shuffle", "aten.native_channel_shuffle")
 def shuffled(call: Call) -> Value:
     """Channels of all groups change places: every group loses the same ones, or the places differ."""
-    axis = call["self"].axes[1]
+    value: Value = call["self"]
+    axis = value.axes[1]
     if axis is not None:
         call.tie(axis.view(call["groups"], -1).T)
-    return moved(call)
+    return placed(call, value, lambda labels: call.run({"self": labels}))
 
 
 def placed(call: Call, value: Value, run: Callable[[Tensor], Tensor]) -> Value:

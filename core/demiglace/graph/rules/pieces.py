@@ -86,11 +86,35 @@ def parts(call: Call) -> list[Value]:
     return results
 
 
+@rule("aten.glu")
+def gated(call: Call) -> Value:
+    """One half of an axis times the sigmoid of the other."""
+    value = call["self"]
+    dim = call["dim"] % len(value.shape)
+    axes = list(value.axes)
+    if axes[dim] is not None:
+        axes[dim] = call.unite(*axes[dim].chunk(2))
+    return Value(call.shape, tuple(axes), value.zero)
+
+
 @rule("aten.cat", "aten.concat", "aten.concatenate")
 def joined(call: Call) -> Value:
     """Put tensors one after the other along `dim`; all other axes are tied."""
     values = [one for one in call["tensors"] if one.shape != (0,)]
-    dim = call["dim"] % len(call.shape)
+    return _along(call, values, call["dim"] % len(call.shape))
+
+
+@rule("aten.hstack", "aten.vstack", "aten.dstack", "aten.column_stack")
+def stacked_along(call: Call) -> Value:
+    """Put tensors together along the first, second or third dimension."""
+    values: list[Value] = call["tensors"]
+    dim = {"aten.vstack": 0, "aten.hstack": 1, "aten.column_stack": 1, "aten.dstack": 2}[call.op]
+    if any(len(one.shape) != len(call.shape) for one in values):
+        return call.decline("gives tensors another dimension")[0]
+    return _along(call, values, dim)
+
+
+def _along(call: Call, values: Sequence[Value], dim: int) -> Value:
     axes: list[Axis] = []
     zero = [
         all(one.zero[place] or one.axes[place] is None for one in values) for place in range(len(call.shape))
@@ -102,8 +126,8 @@ def joined(call: Call) -> Value:
         elif all(axis is None for axis in given):
             axes.append(None)
         else:
-            vectors = [fixed(one.shape[dim]) if one.axes[dim] is None else one.axes[dim] for one in values]
-            axes.append(torch.cat(vectors))
+            vectors = zip(given, values, strict=True)
+            axes.append(torch.cat([fixed(one.shape[dim]) if axis is None else axis for axis, one in vectors]))
     return Value(call.shape, tuple(axes), tuple(zero))
 
 

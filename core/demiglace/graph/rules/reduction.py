@@ -7,7 +7,7 @@ from demiglace.graph.rules.registry import rule
 from demiglace.graph.trace import Call
 
 
-@rule("aten.softmax", "aten.log_softmax", "aten._softmax", "aten._log_softmax", "aten.cumsum", "aten.glu")
+@rule("aten.softmax", "aten.log_softmax", "aten._softmax", "aten._log_softmax")
 def along(call: Call) -> Value:
     """Every result along `dim` depends on all of that axis."""
     value = call["self"]
@@ -15,6 +15,29 @@ def along(call: Call) -> Value:
     call.freeze(value.axes[dim], "mixes all of it")
     axes = tuple(None if place == dim else axis for place, axis in enumerate(value.axes))
     return Value(call.shape, axes, (False,) * len(axes))
+
+
+@rule(
+    "aten.cumsum",
+    "aten.cumprod",
+    "aten.cummax",
+    "aten.cummin",
+    "aten.logcumsumexp",
+    "aten.sort",
+    "aten.argsort",
+    "aten.topk",
+)
+def ordered(call: Call) -> list[Value]:
+    """Results along `dim` depend on what comes before, or on the order of all; zeros stay where they are."""
+    value = call["self"]
+    dim = call["dim"] % len(value.shape)
+    call.freeze(value.axes[dim], "mixes all of it")
+    axes = tuple(None if place == dim else axis for place, axis in enumerate(value.axes))
+    zero = tuple(
+        flag and place != dim and call.op != "aten.logcumsumexp" for place, flag in enumerate(value.zero)
+    )
+    # Where every number is zero, which index comes first is not told.
+    return [Value(shape, axes, (False,) * len(axes) if at else zero) for at, shape in enumerate(call.shapes)]
 
 
 @rule(
@@ -36,6 +59,9 @@ def along(call: Call) -> Value:
     "aten.logsumexp",
     "aten.var_mean",
     "aten.std_mean",
+    "aten.median",
+    "aten.mode",
+    "aten.kthvalue",
 )
 def reduced(call: Call) -> list[Value]:
     """Axes that a reduction runs over stay, but for a sum of what is zero where it is removed."""
@@ -60,36 +86,3 @@ def reduced(call: Call) -> list[Value]:
             axes.append(None)
             zero.append(False)
     return [Value(shape, tuple(axes), tuple(zero)) for shape in call.shapes]
-
-
-_SPATIAL = {"1d": 1, "2d": 2, "3d": 3, "linear1d": 1, "nearest1d": 1, "_nearest_exact1d": 1}
-
-
-@rule(
-    *(
-        f"aten.{kind}_pool{dims}d"
-        for kind in ("max", "avg", "adaptive_avg", "adaptive_max", "_adaptive_avg", "lp")
-        for dims in (1, 2, 3)
-    ),
-    *(f"aten.max_pool{dims}d_with_indices" for dims in (1, 2, 3)),
-    "aten.upsample_nearest1d",
-    "aten.upsample_nearest2d",
-    "aten.upsample_nearest3d",
-    "aten.upsample_linear1d",
-    "aten._upsample_nearest_exact2d",
-    "aten.upsample_bilinear2d",
-    "aten.upsample_bicubic2d",
-    "aten._upsample_bilinear2d_aa",
-    "aten._upsample_bicubic2d_aa",
-    "aten.upsample_trilinear3d",
-)
-def spatial(call: Call) -> list[Value]:
-    """Windows over the last axes; the others are independent."""
-    value = call.values[0]
-    count = next(int(digit) for digit in call.op if digit in "123")
-    lead = len(value.shape) - count
-    for axis in value.axes[lead:]:
-        call.freeze(axis, "slides over it")
-    axes = (*value.axes[:lead], *(None for _ in range(count)))
-    zero = (*value.zero[:lead], *(False for _ in range(count)))
-    return [Value(shape, axes, zero) for shape in call.shapes]
