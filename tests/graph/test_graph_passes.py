@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from graph_toys import Attention, by_sdpa
+from graph_toys_attention import Attention, by_sdpa
 from pydantic import ValidationError
 from torch import nn
 

@@ -52,13 +52,15 @@ class Balanced(TorchDispatchMode):
         """Whether a tensor takes part and was not met before."""
         if tensor is None or tensor.untyped_storage().data_ptr() not in self._own:
             return False
+        if any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True)):
+            return False  # repeated without copies: it cannot be changed in one place
         met = tensor.data_ptr() in self._done
         self._done.add(tensor.data_ptr())
         return not met
 
 
-def _statistics(values: Tensor) -> tuple[Tensor, Tensor]:
-    """What to subtract from and divide each channel by, dimension 1; both of shape `[channels]`."""
+def _statistics(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """For each channel, dimension 1: what to subtract, what to divide by, and whether it varies."""
     others = [dim for dim in range(values.dim()) if dim != 1]
     variance, mean = torch.var_mean(values, others, correction=0)
     deviation, size = variance.sqrt(), (variance + mean.square()).sqrt()
@@ -66,14 +68,16 @@ def _statistics(values: Tensor) -> tuple[Tensor, Tensor]:
     varies = (deviation > _LEAST * size) & (values.numel() >= _ENOUGH * len(mean))
     overall = (variance + mean.square()).mean().sqrt()
     scale = torch.where(varies, deviation, overall)
-    return torch.where(varies, mean, 0.0), torch.where(scale > 0, scale, 1.0)
+    return torch.where(varies, mean, 0.0), torch.where(scale > 0, scale, 1.0), varies
 
 
 def _layer(mode: Balanced, output: Tensor, weight: Tensor, dim: int, bias: Tensor | None) -> None:
-    mean, deviation = _statistics(output)
+    mean, deviation, varies = _statistics(output)
     weight.div_(deviation.view([-1 if one == dim else 1 for one in range(weight.dim())]))
-    if mode.takes(bias):
-        bias.sub_(mean).div_(deviation)  # type: ignore[union-attr]
+    if bias is not None and mode.takes(bias):
+        bias.sub_(mean).div_(deviation)
+        # What is constant and negative would stay unseen behind a ReLU.
+        bias.copy_(torch.where(varies, bias, bias.abs()))
 
 
 def _convolution(mode: Balanced, func: Callable[..., Any], args: tuple[Any, ...]) -> None:
@@ -92,16 +96,16 @@ def _linear(mode: Balanced, func: Callable[..., Any], args: tuple[Any, ...]) -> 
 def _batched(mode: Balanced, func: Callable[..., Any], args: tuple[Any, ...]) -> None:
     weight = args[1]
     # Torch repeats a weight along the batch, without copies, where the other factor cannot be flattened.
-    if weight.stride(0) == 0 and mode.takes(weight):
+    if weight.stride(0) == 0 and mode.takes(weight[0]):
         _layer(mode, func(*args).flatten(0, 1), weight[0], 1, None)
 
 
 def _batch_norm(mode: Balanced, _: Callable[..., Any], args: tuple[Any, ...]) -> None:
     given, _, _, mean, variance, training = args[:6]
     if not training and mode.takes(mean) and mode.takes(variance):
-        found, deviation = _statistics(given)
-        # Not the same for all channels, or a statistic out of line would not show.
-        apart = torch.linspace(-0.25, 0.25, len(mean), dtype=mean.dtype, device=mean.device)
+        found, deviation, _varies = _statistics(given)
+        # Not the same for all channels, nor zero, or a statistic out of line would not show.
+        apart = torch.linspace(0.05, 0.3, len(mean), dtype=mean.dtype, device=mean.device)
         mean.copy_(found + deviation * apart)
         variance.copy_(deviation.square() * (1 + apart))
 

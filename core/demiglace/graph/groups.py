@@ -94,7 +94,7 @@ def _traced(tracer: Tracer, program: ExportedProgram, unread: bool) -> Traced:
     roots = [tracer.labels.find(slot.labels) for slot in slots]
     roles = _roles(tracer, slots)
     reasons = tracer.labels.reasons()
-    members = _members(tracer, roots)
+    members = _members(tracer, [*roots, *map(tracer.labels.find, tracer.pieces)])
     heads = _roots_of(tracer, tracer.heads)
     normalized = _roots_of(tracer, tracer.normalized)
     slices: dict[int, list[Slice]] = {}
@@ -119,7 +119,8 @@ def _traced(tracer: Tracer, program: ExportedProgram, unread: bool) -> Traced:
         for number, found in slices.items()
         if len(first[number]) > 1
     )
-    return Traced(groups, _reasons(slots, roots, roles, reasons, members), tracer, program, unread)
+    frozen = _reasons(slots, roots, _reported(slots, roles, program), reasons, members)
+    return Traced(groups, frozen, tracer, program, unread)
 
 
 def _roots_of(tracer: Tracer, axes: Sequence[Tensor]) -> Tensor:
@@ -127,7 +128,10 @@ def _roots_of(tracer: Tracer, axes: Sequence[Tensor]) -> Tensor:
 
 
 def _members(tracer: Tracer, roots: Sequence[Tensor]) -> Tensor:
-    """For each root, the number of its group, or -1: units that touch the same axes alike are a group."""
+    """For each root, the number of its group, or -1: units that touch the same axes alike are a group.
+
+    Pieces of an axis count as axes, so that no piece is removed wholly.
+    """
     generator = torch.Generator().manual_seed(0)
     signature = torch.zeros(len(tracer.labels), dtype=torch.long)
     for root in roots:
@@ -148,6 +152,17 @@ def _roles(tracer: Tracer, slots: Sequence[Slot]) -> list[str]:
     return [names[int(role[slot.labels].max())] for slot in slots]
 
 
+def _reported(slots: Sequence[Slot], roles: Sequence[str], program: ExportedProgram) -> list[bool]:
+    """Which axes are told of when left alone: what makes channels, or the first of an unknown weight."""
+    known = {slot.tensor for slot, role in zip(slots, roles, strict=True) if role != TIED}
+    weights = {slot.tensor for slot in slots if slot.dim > 0} - known
+    weights &= set(program.graph_signature.inputs_to_parameters.values())
+    return [
+        role == PRODUCED or (slot.tensor in weights and slot.dim == 0)
+        for slot, role in zip(slots, roles, strict=True)
+    ]
+
+
 def _name(slices: Sequence[Slice]) -> str:
     produced = [one for one in slices if one.role == PRODUCED]
     return holder((produced or slices)[0].tensor)
@@ -156,13 +171,13 @@ def _name(slices: Sequence[Slice]) -> str:
 def _reasons(
     slots: Sequence[Slot],
     roots: Sequence[Tensor],
-    roles: Sequence[str],
+    reported: Sequence[bool],
     reasons: Mapping[int, str],
     members: Tensor,
 ) -> dict[tuple[str, int], str]:
     found: dict[tuple[str, int], str] = {}
-    for slot, root, role in zip(slots, roots, roles, strict=True):
-        if role != PRODUCED:
+    for slot, root, told in zip(slots, roots, reported, strict=True):
+        if not told:
             continue
         stuck = root[members[root] < 0]
         if len(stuck):

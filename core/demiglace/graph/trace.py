@@ -146,6 +146,11 @@ class Call:
         if axis is not None:
             self.tracer.heads.append(axis)
 
+    def piece(self, axis: Axis) -> None:
+        """Note a part of an axis that is used by itself."""
+        if axis is not None:
+            self.tracer.pieces.append(axis)
+
     def normalizes(self, axis: Axis) -> None:
         """Note an axis over which mean and variance are taken, so that a cut changes values."""
         if axis is not None:
@@ -187,6 +192,8 @@ class Tracer:
     splits: dict[Choice, Split] = field(default_factory=dict)
     #: Axes that index independent matrix products of activations: attention heads.
     heads: list[Tensor] = field(default_factory=list)
+    #: Parts of axes that operators take by themselves.
+    pieces: list[Tensor] = field(default_factory=list)
     #: Axes over which a norm takes its mean and variance.
     normalized: list[Tensor] = field(default_factory=list)
     roles: list[tuple[Tensor, str]] = field(default_factory=list)

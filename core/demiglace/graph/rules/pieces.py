@@ -26,6 +26,8 @@ def along(call: Call) -> Value:
     if axis is not None:
         _tie_steps(call, axis)
         axes[dim] = call.run({"self": axis, "dim": 0})
+        if not drops and call.shape[dim] != len(axis):
+            call.piece(axes[dim])
     if drops:
         call.freeze(axes[dim].reshape(1) if axis is not None else None, "takes one index of it")
         del axes[dim], zero[dim]
@@ -82,6 +84,7 @@ def parts(call: Call) -> list[Value]:
             axes[dim] = None
         else:
             axes[dim] = piece
+            call.piece(piece)
         results.append(Value(shape, tuple(axes), tuple(zero)))
     return results
 
