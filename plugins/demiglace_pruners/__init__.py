@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import demiglace
-from demiglace.passes import PassSpec
+from demiglace.passes import CriterionSpec, PassSpec
 from demiglace_pruners import (
     blocks,
     channels,
@@ -22,6 +22,7 @@ from demiglace_pruners import (
     random,
     structured_norm,
 )
+from demiglace_pruners.importance import CRITERIA
 
 
 @demiglace.hookimpl
@@ -40,3 +41,9 @@ def demiglace_passes() -> Sequence[PassSpec]:
         neurons.SPEC,
         blocks.SPEC,
     ]
+
+
+@demiglace.hookimpl
+def demiglace_criteria() -> Sequence[CriterionSpec]:
+    """The criteria of this plugin."""
+    return CRITERIA

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
 
 from demiglace.errors import GraphError, UsageError
-from demiglace.passes import Asked, Context, Contract, Editor, Share, Targeted
+from demiglace.passes import Asked, Context, Contract, CriterionSpec, Editor, Share, Targeted
+from demiglace.plugins import Registry, discover
+from demiglace.recipe import did_you_mean
 from demiglace.recipe.selectors import selected
-from demiglace_pruners.importance import GATHERED, Name, criterion, needs
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from demiglace.calibration import Statistics
     from demiglace.graph import Cut, Group, ModelGraph, SetAttr
-    from demiglace_pruners.importance.statistics import Statistics
 
 _HALVINGS = 12
 """Steps of bisection to a share of parameters or MACs: to 1/4096 of the units."""
@@ -33,9 +34,10 @@ class StructuralConfig(Targeted):
     scope: Literal["local", "global", "isomorphic"] = "local"
     """Which units compete: those of one group, so that each loses the same share; those of all groups;
     those of groups of one shape. Scores of several groups compete relative to their group's mean."""
-    importance: Name = "l2"
-    """By what units are ranked. From weights alone: `l1` or `l2` norm of the weights that produce a unit, the
-    scale of its `batchnorm`, or `random`. From calibration data: `wanda` (the weights that produce a unit
+    importance: Annotated[str, Field(json_schema_extra={"names_of": "criteria"})] = "l2"
+    """By what units are ranked: a criterion of this or another plugin; `demiglace plugins` lists them. From
+    weights alone: `l1` or `l2` norm of the weights that produce a unit, the scale of its `batchnorm`, or
+    `random`. From calibration data: `wanda` (the weights that produce a unit
     times the norms of their inputs) and, where layers read it, `activation_mean`, `activation_variance` and
     `apoz` (how often it is not zero behind a ReLU). With labels: `taylor` (the loss's first-order change)."""
     min_kept: Annotated[int, Field(ge=1)] = 1
@@ -50,8 +52,35 @@ class StructuralConfig(Targeted):
     batch_size: Annotated[int, Field(ge=1)] = 64
     """Examples in a calibration batch."""
 
+    #: Where the criterion is found.
+    _registry: Registry = PrivateAttr()
+
+    @field_validator("importance")
+    @classmethod
+    def _known_criterion(cls, name: str, info: ValidationInfo) -> str:
+        criteria = _registry(info.context).criteria
+        # A name that two plugins claim raises what to do about it.
+        if criteria.get(name) is None:
+            hint = did_you_mean(name, criteria, "criteria")
+            raise ValueError(f"no plugin gives a criterion {name!r}" + (f"; {hint}" if hint else ""))
+        return name
+
+    def model_post_init(self, context: object) -> None:
+        self._registry = _registry(context)
+
+    @property
+    def criterion(self) -> CriterionSpec:
+        """What was announced of the criterion."""
+        return self._registry.criteria[self.importance]
+
+    def score(self) -> Callable[[Group, Statistics], Tensor | None]:
+        """The criterion's function; imports its plugin's code."""
+        return self._registry.criterion(self.importance)
+
     def contract(self) -> Contract:
-        return Contract.of(needs=("weights.float", *needs(self.importance)), gives=("channels.removed",))
+        data = {"nothing": (), "inputs": ("data.calibration",), "changes": ("data.calibration", "labels")}
+        needs = ("weights.float", *data[self.criterion.gathers])
+        return Contract.of(needs=needs, gives=("channels.removed",))
 
     def _phrase(self, units: str) -> str:
         share = f"{100 * self.amount:.6g} %"
@@ -61,7 +90,7 @@ class StructuralConfig(Targeted):
             "isomorphic": "of all groups of one shape together",
         }[self.scope]
         order = "at random" if self.importance == "random" else f"those of the smallest {self.importance}"
-        if self.importance in GATHERED:
+        if self.criterion.gathers != "nothing":
             order += f" on {self.samples} examples"
         if self.steps > 1:
             order += f", in {self.steps} steps, each ranked anew"
@@ -137,7 +166,7 @@ class StructuralEditor(Editor[StructuralConfig]):
     def _scores(
         self, model: ModelGraph, groups: Sequence[Group], context: Context
     ) -> list[tuple[Group, Tensor]]:
-        score, statistics = criterion(self.config.importance), self._statistics(model, groups, context)
+        score, statistics = self.config.score(), self._statistics(model, groups, context)
         scored = []
         for group in groups:
             found = score(group, statistics)
@@ -164,15 +193,15 @@ class StructuralEditor(Editor[StructuralConfig]):
         return list(zip(groups, left.scores(self._scores(left.model, left.groups, context)), strict=True))
 
     def _statistics(self, model: ModelGraph, groups: Sequence[Group], context: Context) -> Statistics:
-        from demiglace_pruners.importance.statistics import Statistics
+        from demiglace.calibration import Statistics
 
-        if self.config.importance not in GATHERED:
+        if self.config.criterion.gathers == "nothing":
             return Statistics.of(model, context.rng())
         from demiglace.calibration import calibration_batches
         from demiglace_pruners.importance.gathering import gathered
 
         batches = calibration_batches(context, self.config.samples, self.config.batch_size)
-        return gathered(self.config.importance, model, groups, batches, context)
+        return gathered(self.config.criterion.gathers, model, groups, batches, context)
 
     def _removed(
         self, model: ModelGraph, scored: Sequence[tuple[Group, Tensor]], amount: float
@@ -236,6 +265,11 @@ class StructuralEditor(Editor[StructuralConfig]):
                 and not len(units)
             ):
                 context.leave_alone(group.name, f"{group.units} {self.units} are as few as it may keep")
+
+
+def _registry(context: object) -> Registry:
+    """The plugins that a recipe is checked with; those installed, where options are made in Python."""
+    return context if isinstance(context, Registry) else discover()
 
 
 def _layer(tensor: str) -> str:

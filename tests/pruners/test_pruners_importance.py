@@ -11,9 +11,17 @@ from demiglace.errors import GraphError, UsageError
 from demiglace.graph import Example, ModelGraph, apply_verified
 from demiglace.passes import Context
 from demiglace.passes.contract import DATA_CALIBRATION, LABELS
+from demiglace.plugins import discover
 from demiglace_pruners.channels import Channels, ChannelsConfig
-from demiglace_pruners.importance import GATHERED, criterion, needs
 from demiglace_pruners.importance.gathering import gathered
+
+CRITERIA = discover().criteria
+GATHERED = {name: one.gathers for name, one in CRITERIA.items() if one.gathers != "nothing"}
+
+
+def criterion(name):
+    return discover().criterion(name)
+
 
 INPUTS = torch.randn(48, 6, generator=torch.Generator().manual_seed(1))
 CLASSES = torch.arange(48) % 4
@@ -42,7 +50,7 @@ def scores(name, model, where, examples=48, batch_size=16):
     """The scores of the model's only group."""
     batches = calibration_batches(where, examples, batch_size)
     [group] = model.groups
-    return criterion(name)(group, gathered(name, model, [group], batches, where))
+    return criterion(name)(group, gathered(GATHERED[name], model, [group], batches, where))
 
 
 def close(found, expected):
@@ -93,7 +101,7 @@ def test_wanda_finds_the_input_of_each_weight_of_a_convolution(layer):
     expected = compute(norms.view(1, 8, 1, 1), magnitudes, groups=conv.groups).flatten()
     for group in model.groups:
         [made] = (one for one in group.slices if one.tensor == "0.weight" and one.role == "produced")
-        found = criterion("wanda")(group, gathered("wanda", model, [group], batches, where))
+        found = criterion("wanda")(group, gathered("inputs", model, [group], batches, where))
         assert close(found, expected[made.index].sum(1))
     assert model.groups
 
@@ -177,7 +185,7 @@ def test_taylor_scores_heads_whose_projection_no_module_call_shows():
     where = context(tokens, labels)
     [group] = (one for one in model.groups if one.heads)
     found = criterion("taylor")(
-        group, gathered("taylor", model, [group], calibration_batches(where, 8, 8), where)
+        group, gathered("changes", model, [group], calibration_batches(where, 8, 8), where)
     )
     weight = model.module.attention.out_proj.weight
     [gradient] = torch.autograd.grad(F.mse_loss(model.module(tokens), labels), weight)
@@ -191,7 +199,7 @@ def test_channels_of_a_grouped_reader_are_not_mistaken_for_others():
     model, where = ModelGraph(nn.Sequential(*layers), Example((IMAGES[:2],))), context(IMAGES, CLASSES[:16])
     by_name = {group.name: group for group in model.groups}
     batches = calibration_batches(where, 16, 16)
-    statistics = gathered("activation_mean", model, list(by_name.values()), batches, where)
+    statistics = gathered("inputs", model, list(by_name.values()), batches, where)
     assert criterion("activation_mean")(by_name["0"], statistics) is None
 
 
@@ -199,7 +207,7 @@ def test_what_a_criterion_needs_stands_in_the_contract():
     assert ChannelsConfig(amount=0.5).contract().needs.isdisjoint({DATA_CALIBRATION, LABELS})
     for name in GATHERED:
         held = ChannelsConfig(amount=0.5, importance=name).contract().needs
-        assert set(needs(name)) <= held
+        assert DATA_CALIBRATION in held
         assert (LABELS in held) == (name == "taylor")
         assert "on 1024 examples" in ChannelsConfig(amount=0.5, importance=name).words()
 

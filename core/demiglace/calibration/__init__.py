@@ -15,6 +15,7 @@ from demiglace.calibration.rows import has_input_rows, input_rows
 from demiglace.calibration.run import calibrate
 from demiglace.calibration.several import Several
 from demiglace.calibration.solvable import solvable_stages
+from demiglace.calibration.statistics import Inputs, Statistics, layer_of_weight
 from demiglace.calibration.undisturbed import undisturbed
 from demiglace.calibration.zeros import ZeroShare
 
@@ -24,12 +25,14 @@ __all__ = [
     "GradientCollector",
     "Histogram",
     "InputGram",
+    "Inputs",
     "LeastSquares",
     "Moments",
     "NormalEquations",
     "Ranges",
     "Several",
     "Solution",
+    "Statistics",
     "Taylor",
     "TensorCollector",
     "ZeroShare",
@@ -39,6 +42,7 @@ __all__ = [
     "execution_order",
     "has_input_rows",
     "input_rows",
+    "layer_of_weight",
     "normal_equations",
     "solvable_stages",
     "undisturbed",

@@ -176,7 +176,8 @@ class _Checker:
     ) -> Any:
         """The validated options, or `None` and faults at their places."""
         try:
-            return validate(model, options, place=self.recipe.place, prefix=path, known=known)
+            place, registry = self.recipe.place, self.registry
+            return validate(model, options, place=place, prefix=path, known=known, context=registry)
         except RecipeError as error:
             self.faults += error.faults
             return None

@@ -17,7 +17,7 @@ from demiglace.passes.local_code import allowed_code, allowed_file, allowing_cod
 from demiglace.passes.metric import Metric
 from demiglace.passes.participant import Loop, Participant, Position
 from demiglace.passes.schedule import Moment, Schedule, moment_steps, moment_words
-from demiglace.passes.spec import Kind, PassSpec, Provides, SourceSpec
+from demiglace.passes.spec import CriterionSpec, Kind, PassSpec, Provides, SourceSpec
 from demiglace.recipe.selectors import Selector
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Context",
     "Contract",
     "Control",
+    "CriterionSpec",
     "DataSource",
     "Editor",
     "Evaluator",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 from demiglace.passes.config import Config
 
@@ -38,6 +39,24 @@ class PassSpec:
     implementation: str
     #: A TOML table that works, shown by `demiglace describe` and loaded by a test.
     example: str = ""
+
+
+@dataclass(frozen=True)
+class CriterionSpec:
+    """A criterion by which structural pruners rank units, announced without importing its code.
+
+    The implementation is a function of a `demiglace.graph.Group` and of `demiglace.calibration.Statistics`.
+    It gives one score for each unit, shape `[units]`, larger for what matters more, or `None` where it says
+    nothing about the group.
+    """
+
+    #: The name in recipes, such as `l2`.
+    name: str
+    #: `package.module:function`, imported only when a pass ranks by it.
+    implementation: str
+    #: What of `Statistics` a calibration run must gather: `inputs` of layers, or `changes` of the loss, for
+    #: which the data needs labels. With `nothing` it looks at weights alone.
+    gathers: Literal["nothing", "inputs", "changes"] = "nothing"
 
 
 @dataclass(frozen=True)

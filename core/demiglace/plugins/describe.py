@@ -74,19 +74,19 @@ def _described(spec: PassSpec | SourceSpec, registry: Registry) -> Description:
         summary=summary,
         details=details.strip(),
         options=options_of(spec.config),
-        contract=_contract(spec),
+        contract=_contract(spec, registry),
         example=spec.example.strip(),
     )
 
 
-def _contract(spec: PassSpec | SourceSpec) -> Contract | None:
+def _contract(spec: PassSpec | SourceSpec, registry: Registry) -> Contract | None:
     """The contract with the example's options: it is a function of them."""
     import tomli
 
     table = next(_tables_using(spec.name, tomli.loads(spec.example)), {})
     options = {key: value for key, value in table.items() if key not in recipe_keys(spec)}
     try:
-        return validate(spec.config, options).contract()
+        return validate(spec.config, options, context=registry).contract()
     except RecipeError:
         return None
 

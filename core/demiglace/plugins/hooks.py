@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pluggy
 
-from demiglace.passes.spec import PassSpec, SourceSpec
+from demiglace.passes.spec import CriterionSpec, PassSpec, SourceSpec
 
 PROJECT = "demiglace"
 """The pluggy project name and the entry-point group."""
@@ -44,6 +44,20 @@ def demiglace_sources() -> Sequence[SourceSpec]:  # type: ignore[empty-body]
     @demiglace.hookimpl
     def demiglace_sources():
         return [SourceSpec("acme-net", Provides.MODEL, NetConfig, "acme_passes.net:Net")]
+    """
+
+
+@hookspec
+def demiglace_criteria() -> Sequence[CriterionSpec]:  # type: ignore[empty-body]
+    """The criteria by which `importance` of structural pruners may rank units.
+
+    @demiglace.hookimpl
+    def demiglace_criteria():
+        return [CriterionSpec("acme-size", "acme_passes.size:size")]
+
+    # acme_passes/size.py
+    def size(group, statistics):
+        return sum(statistics.rows(one).abs().amax(1) for one in group.slices)
     """
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module, metadata
 from inspect import isabstract
+from typing import Any, TypeAlias
 
 from demiglace.errors import DemiglaceError, PluginError
 from demiglace.passes import base
 from demiglace.passes.participant import Participant
-from demiglace.passes.spec import Kind, PassSpec, Provides, SourceSpec
+from demiglace.passes.spec import CriterionSpec, Kind, PassSpec, Provides, SourceSpec
 from demiglace.plugins.info import PluginInfo
 from demiglace.plugins.loading import described
+
+_Spec: TypeAlias = PassSpec | SourceSpec | CriterionSpec
 
 INTERFACES: dict[Kind | Provides, type] = {
     Kind.EDITOR: base.Editor,
@@ -30,15 +33,7 @@ def load_implementation(spec: PassSpec | SourceSpec, plugin: PluginInfo) -> type
     Raises:
         PluginError: it cannot be imported, is missing, or does not fit the interface of its kind.
     """
-    module_name, _, class_name = spec.implementation.partition(":")
-    try:
-        found = getattr(import_module(module_name), class_name)
-    except DemiglaceError:
-        raise
-    except ModuleNotFoundError as error:
-        raise _fault(spec, plugin, described(error), _extra_hint(error.name, plugin)) from error
-    except (Exception, SystemExit) as error:
-        raise _fault(spec, plugin, described(error)) from error
+    found = _imported(spec, plugin)
     interface = INTERFACES[spec.kind if isinstance(spec, PassSpec) else spec.provides]
     if not isinstance(found, type) or not issubclass(found, interface):
         raise _fault(spec, plugin, f"{spec.implementation} is no subclass of {interface.__name__}")
@@ -46,6 +41,26 @@ def load_implementation(spec: PassSpec | SourceSpec, plugin: PluginInfo) -> type
         missing = ", ".join(sorted(getattr(found, "__abstractmethods__")))  # noqa: B009
         raise _fault(spec, plugin, f"{spec.implementation} does not implement {missing}")
     return found
+
+
+def load_criterion(spec: CriterionSpec, plugin: PluginInfo) -> Callable[..., Any]:
+    """Import the function that a spec names; raises as `load_implementation`."""
+    found = _imported(spec, plugin)
+    if not callable(found):
+        raise _fault(spec, plugin, f"{spec.implementation} is no function")
+    return found
+
+
+def _imported(spec: _Spec, plugin: PluginInfo) -> Any:
+    module_name, _, name = spec.implementation.partition(":")
+    try:
+        return getattr(import_module(module_name), name)
+    except DemiglaceError:
+        raise
+    except ModuleNotFoundError as error:
+        raise _fault(spec, plugin, described(error), _extra_hint(error.name, plugin)) from error
+    except (Exception, SystemExit) as error:
+        raise _fault(spec, plugin, described(error)) from error
 
 
 def load_registered(plugin: PluginInfo) -> None:
@@ -69,9 +84,7 @@ def _import_all(plugin: PluginInfo, modules: Sequence[str], what: str) -> None:
             ) from error
 
 
-def _fault(
-    spec: PassSpec | SourceSpec, plugin: PluginInfo, text: str, hint: str | None = None
-) -> PluginError:
+def _fault(spec: _Spec, plugin: PluginInfo, text: str, hint: str | None = None) -> PluginError:
     return PluginError(f"{spec.name!r} of plugin {plugin} cannot be used: {text}", hint=hint)
 
 

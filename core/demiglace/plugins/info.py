@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from demiglace.passes.spec import PassSpec, SourceSpec
+from demiglace.passes.spec import CriterionSpec, PassSpec, SourceSpec
 
 
 class Status(StrEnum):
@@ -38,6 +38,7 @@ class PluginInfo:
     rules: tuple[str, ...] = ()
     #: Modules that register methods of rounding.
     roundings: tuple[str, ...] = ()
+    criteria: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.name} ({self.distribution} {self.version})"
@@ -52,3 +53,4 @@ class Contribution:
     sources: tuple[SourceSpec, ...] = ()
     #: Names and files.
     recipes: tuple[tuple[str, Path], ...] = ()
+    criteria: tuple[CriterionSpec, ...] = ()

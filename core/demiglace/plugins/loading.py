@@ -11,7 +11,7 @@ from typing import TypeVar
 import pluggy
 
 from demiglace.errors import DemiglaceError, PluginError
-from demiglace.passes.spec import PassSpec, SourceSpec
+from demiglace.passes.spec import CriterionSpec, PassSpec, SourceSpec
 from demiglace.plugins import hooks
 from demiglace.plugins.info import Contribution, PluginInfo, Status
 from demiglace.plugins.validation import check_specs, checked_items, recipes_in
@@ -42,7 +42,8 @@ def _loaded(plugin: object, info: PluginInfo) -> Contribution:
     folders = _given(hook.demiglace_recipes, Path)
     rules = _given(hook.demiglace_rules, str)
     roundings = _given(hook.demiglace_roundings, str)
-    check_specs([*passes, *sources])
+    criteria = _given(hook.demiglace_criteria, CriterionSpec)
+    check_specs([*passes, *sources, *criteria])
     recipes = recipes_in(folders)
     info = replace(
         info,
@@ -51,8 +52,9 @@ def _loaded(plugin: object, info: PluginInfo) -> Contribution:
         recipes=tuple(recipes),
         rules=tuple(rules),
         roundings=tuple(roundings),
+        criteria=tuple(spec.name for spec in criteria),
     )
-    return Contribution(info, tuple(passes), tuple(sources), tuple(recipes.items()))
+    return Contribution(info, tuple(passes), tuple(sources), tuple(recipes.items()), tuple(criteria))
 
 
 def _given(hook: pluggy.HookCaller, kind: type[T]) -> list[T]:

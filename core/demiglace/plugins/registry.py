@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from demiglace.errors import PluginError, RecipeError
-from demiglace.passes.spec import PassSpec, Provides, SourceSpec
+from demiglace.passes.spec import CriterionSpec, PassSpec, Provides, SourceSpec
 from demiglace.plugins.info import Contribution, PluginInfo, Status
 from demiglace.recipe import did_you_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from demiglace.calibration import Statistics
+    from demiglace.graph import Group
 
 T = TypeVar("T")
 
@@ -60,6 +66,7 @@ class Registry:
     model_sources: Names[SourceSpec]
     data_sources: Names[SourceSpec]
     recipes: Names[Path]
+    criteria: Names[CriterionSpec]
 
     @classmethod
     def of(cls, contributions: Sequence[Contribution]) -> Registry:
@@ -71,6 +78,7 @@ class Registry:
             Names("model source", [claim for claim in sources if claim[1].provides is Provides.MODEL]),
             Names("data source", [claim for claim in sources if claim[1].provides is Provides.DATA]),
             Names("recipe", [(name, p, one.info) for one in contributions for name, p in one.recipes]),
+            Names("criterion", [(s.name, s, one.info) for one in contributions for s in one.criteria]),
         )
         return replace(registry, plugins=[registry._marked(plugin) for plugin in registry.plugins])
 
@@ -87,6 +95,16 @@ class Registry:
         from demiglace.plugins.implementation import load_implementation
 
         return load_implementation(spec, self.plugin_of(spec))
+
+    def criterion(self, name: str) -> Callable[[Group, Statistics], Tensor | None]:
+        """The function of a criterion; this imports the plugin's code, and with it torch.
+
+        Raises:
+            PluginError: it cannot be had; the message names the plugin and its version.
+        """
+        from demiglace.plugins.implementation import load_criterion
+
+        return load_criterion(self.criteria[name], self.criteria.claimants(name)[0])
 
     def load_registered(self) -> None:
         """Import the modules in which plugins register rules of operators and methods of rounding.
@@ -132,8 +150,8 @@ class Registry:
         ]
         return "; ".join(filter(None, advice)) or None
 
-    def _all(self) -> tuple[Names[PassSpec], Names[SourceSpec], Names[SourceSpec], Names[Path]]:
-        return self.passes, self.model_sources, self.data_sources, self.recipes
+    def _all(self) -> tuple[Names[Any], ...]:
+        return self.passes, self.model_sources, self.data_sources, self.recipes, self.criteria
 
     def _names_of(self, spec: PassSpec | SourceSpec) -> Names[PassSpec] | Names[SourceSpec]:
         if isinstance(spec, PassSpec):

@@ -73,6 +73,8 @@ class _Tables:
         self.evaluators = [spec for spec in passes if spec.kind is Kind.EVALUATOR]
         self.models = list(registry.model_sources.values())
         self.data = list(registry.data_sources.values())
+        #: By what `names_of` in an option's schema says, the names that the option may have.
+        self.names = {"criteria": list(registry.criteria)}
 
     def properties(self) -> Schema:
         """The recipe's keys whose tables depend on plugins; defines what they refer to."""
@@ -95,6 +97,16 @@ class _Tables:
         step = _required(self.steps) | {"properties": {"with": {"items": _required(self.inside)}}}
         return {"model": _required(self.models), "data": _required(self.data), "pass": {"items": step}}
 
+    def _named(self, options: Schema) -> Schema:
+        """The options with the names that plugins give where one of these is asked for."""
+        properties = {
+            key: {"enum": self.names[one["names_of"]]} | {k: v for k, v in one.items() if k != "names_of"}
+            if isinstance(one, Mapping) and "names_of" in one
+            else one
+            for key, one in options["properties"].items()
+        }
+        return options | {"properties": properties}
+
     def _evaluator(self) -> Schema:
         """An evaluator's bare name, or its table."""
         names = {"enum": [spec.name for spec in self.evaluators]}
@@ -107,7 +119,7 @@ class _Tables:
         for spec in specs:
             key = f"{role}.{spec.name}"
             then[spec.name] = {"$ref": f"#/definitions/{key}"}
-            self.definitions[key] = _options(role, spec, own, f"#/definitions/{key}")
+            self.definitions[key] = self._named(_options(role, spec, own, f"#/definitions/{key}"))
         use = {"enum": list(then), "description": own["use"].get("description", "")}
         self.definitions[role] = {
             "type": "object",

@@ -36,6 +36,7 @@ def validate(
     place: PlaceOf | None = None,
     prefix: Sequence[Part] = (),
     known: Iterable[str] = (),
+    context: object = None,
 ) -> M:
     """`data` as a `model`, by the rules of JSON: a list may fill a tuple, text an enum or a path.
 
@@ -45,12 +46,13 @@ def validate(
         place: says where things were written, so that faults have places.
         prefix: the path of `data` in the recipe, such as `("pass", 1)`.
         known: further keys that the table may have, to be offered for a misspelt one.
+        context: what validators may look things up in: the registry of plugins, for names of theirs.
 
     Raises:
         RecipeError: with every fault that pydantic found.
     """
     try:
-        return model.model_validate_json(to_json(data, inf_nan_mode="constants"))
+        return model.model_validate_json(to_json(data, inf_nan_mode="constants"), context=context)
     except ValidationError as error:
         faults = faults_of(error, model, data, place=place, prefix=prefix, known=known)
     except (PydanticSerializationError, UnicodeEncodeError) as error:

@@ -1,51 +1,21 @@
 """Importance: how much each unit of a group matters, one criterion a file.
 
 A criterion is a pure function of a group and of what is known about the model; it gives one score per
-unit, larger for what matters more, or `None` where it says nothing about the group.
+unit, larger for what matters more, or `None` where it says nothing about the group. Its module and its
+function have its name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from importlib import import_module
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from demiglace.passes import CriterionSpec
 
-if TYPE_CHECKING:
-    from torch import Tensor
 
-    from demiglace.graph import Group
-    from demiglace_pruners.importance.statistics import Statistics
+def _spec(name: str, gathers: str = "nothing") -> CriterionSpec:
+    return CriterionSpec(name, f"{__name__}.{name}:{name}", gathers)  # type: ignore[arg-type]
 
-Criterion: TypeAlias = "Callable[[Group, Statistics], Tensor | None]"
-Name: TypeAlias = Literal[
-    "l1",
-    "l2",
-    "batchnorm",
-    "random",
-    "taylor",
-    "activation_mean",
-    "activation_variance",
-    "apoz",
-    "wanda",
+
+CRITERIA = [
+    *map(_spec, ("l1", "l2", "batchnorm", "random")),
+    *(_spec(name, "inputs") for name in ("activation_mean", "activation_variance", "apoz", "wanda")),
+    _spec("taylor", "changes"),
 ]
-
-GATHERED: Mapping[Name, Literal["inputs", "changes"]] = {
-    "taylor": "changes",
-    "activation_mean": "inputs",
-    "activation_variance": "inputs",
-    "apoz": "inputs",
-    "wanda": "inputs",
-}
-"""Which of `Statistics` a criterion needs a calibration run for; the others look at weights alone."""
-
-
-def criterion(name: Name) -> Criterion:
-    """The function of a criterion, whose module and function have its name."""
-    return getattr(import_module(f"{__name__}.{name}"), name)
-
-
-def needs(name: Name) -> tuple[str, ...]:
-    """The facts about the data that a criterion depends on."""
-    if name not in GATHERED:
-        return ()
-    return ("data.calibration", "labels") if GATHERED[name] == "changes" else ("data.calibration",)

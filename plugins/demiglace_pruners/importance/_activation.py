@@ -7,8 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from demiglace.calibration import Inputs, Statistics
 from demiglace.graph import Group
-from demiglace_pruners.importance.statistics import Inputs, Statistics
 
 
 def by_unit(group: Group, statistics: Statistics, figure: Callable[[Inputs], Tensor]) -> Tensor | None:

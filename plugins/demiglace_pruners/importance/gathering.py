@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from demiglace.calibration import Moments, Several, ZeroShare, calibrate, undisturbed
+from demiglace.calibration import (
+    Inputs,
+    Moments,
+    Several,
+    Statistics,
+    ZeroShare,
+    calibrate,
+    layer_of_weight,
+    undisturbed,
+)
 from demiglace.errors import UsageError
 from demiglace.graph import Group, ModelGraph
 from demiglace.passes import Context
 from demiglace.training import is_classes, named_loss, prediction
-from demiglace_pruners.importance import GATHERED, Name
-from demiglace_pruners.importance.statistics import Inputs, Statistics, layer_of_weight
 
 if TYPE_CHECKING:
     from demiglace.calibration import CalibrationBatches
@@ -27,16 +34,23 @@ _MULTIPLYING = {"Linear", "_ConvNd"}
 
 
 def gathered(
-    name: Name, model: ModelGraph, groups: Sequence[Group], batches: CalibrationBatches, context: Context
+    gathers: str, model: ModelGraph, groups: Sequence[Group], batches: CalibrationBatches, context: Context
 ) -> Statistics:
     """All that a criterion needs to score these groups.
+
+    Args:
+        gathers: as `CriterionSpec.gathers`, `inputs` or `changes`.
+        model: the model.
+        groups: of the model.
+        batches: what to run.
+        context: shows progress and honours interrupts.
 
     Raises:
         UsageError, GraphError: when the data does not serve; see `calibrate`.
     """
     model = model.with_layers()
     known = Statistics.of(model, context.rng())
-    if GATHERED[name] == "inputs":
+    if gathers == "inputs":
         return replace(known, inputs=_inputs(known, model, groups, batches, context))
     return replace(known, changes=_changes(model, groups, batches, context))
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from demiglace.calibration import Statistics
 from demiglace_pruners.importance._norm import norm
-from demiglace_pruners.importance.statistics import Statistics
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from demiglace.calibration import Statistics
 from demiglace.graph import Group
-from demiglace_pruners.importance.statistics import Statistics
 
 
 def random(group: Group, statistics: Statistics) -> Tensor:

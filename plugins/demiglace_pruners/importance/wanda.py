@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from demiglace_pruners.importance.statistics import Statistics, layer_of_weight
+from demiglace.calibration import Statistics, layer_of_weight
 
 if TYPE_CHECKING:
     from torch import Tensor

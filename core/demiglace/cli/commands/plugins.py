@@ -35,6 +35,6 @@ def command(block: Sequence[str], as_json: bool) -> None:
 
 
 def _row(plugin: PluginInfo) -> tuple[str, ...]:
-    kinds = {name: getattr(plugin, name) for name in ("passes", "sources", "recipes", "rules")}
+    kinds = {name: getattr(plugin, name) for name in ("passes", "sources", "recipes", "criteria", "rules")}
     gives = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names)
     return plugin.name, plugin.distribution, plugin.version, plugin.status, gives or "-"
