@@ -26,6 +26,7 @@ from demiglace.training.plain import join, split
 from demiglace_distillers.features import Features, FeaturesConfig
 from demiglace_distillers.logits import Logits, LogitsConfig
 from demiglace_pruners.magnitude import Magnitude, MagnitudeConfig
+from demiglace_quantizers.qat import Qat, QatConfig
 from demiglace_trainers.supervised import Supervised, SupervisedConfig
 
 EPOCHS, STOP = 6, 3
@@ -65,14 +66,14 @@ class HalfUnits(Editor[HalfConfig]):
         yield SetAttr("norm", "num_features", len(kept))
 
 
-def net(seed: int = 3) -> ModelGraph:
+def net(seed: int = 3, width: int = 16) -> ModelGraph:
     torch.manual_seed(seed)
     module = nn.Sequential()
-    module.add_module("fc1", nn.Linear(8, 16))
-    module.add_module("norm", nn.BatchNorm1d(16))
+    module.add_module("fc1", nn.Linear(8, width))
+    module.add_module("norm", nn.BatchNorm1d(width))
     module.add_module("act", nn.ReLU())
     module.add_module("drop", nn.Dropout(0.3))
-    module.add_module("fc2", nn.Linear(16, 4))
+    module.add_module("fc2", nn.Linear(width, 4))
     return ModelGraph(module)
 
 
@@ -131,8 +132,13 @@ def features() -> Features:
     return Features(FeaturesConfig(layers={"fc1": "fc1"}))
 
 
+def integers() -> Qat:
+    return Qat(QatConfig(bits=4, inputs="int8"))
+
+
 ADAM = {"name": "AdamW", "lr": 0.01}
 SGD = {"name": "SGD", "lr": 0.05, "momentum": 0.9}
+PLATEAU = {"name": "ReduceLROnPlateau", "patience": 0, "threshold": 0.5}
 BEST = {"keep": "best", "metric": "accuracy", "early_stopping": {"patience": 3}}
 CASES = {
     "adam": ({"optimizer": ADAM}, tensors, ()),
@@ -142,7 +148,7 @@ CASES = {
         tensors,
         (),
     ),
-    "plateau, best": ({"optimizer": SGD, "scheduler": "ReduceLROnPlateau", **BEST}, tensors, ()),
+    "plateau, best": ({"optimizer": SGD, "scheduler": PLATEAU, **BEST}, tensors, ()),
     "cyclic": (
         {"optimizer": SGD, "scheduler": {"name": "CyclicLR", "base_lr": 1e-3, "step_size_up": 4}},
         tensors,
@@ -154,6 +160,7 @@ CASES = {
     "masks": ({"optimizer": ADAM, "ema": 0.9}, tensors, (gradual,)),
     "cuts": ({"optimizer": ADAM, "ema": 0.9, **BEST}, tensors, (cutting,)),
     "cuts, masks, teachers": ({"optimizer": ADAM}, tensors, (features, soft, cutting, gradual)),
+    "integers": ({"optimizer": ADAM, "ema": 0.9}, tensors, (integers,)),
     "compiled": ({"optimizer": ADAM, "compile": "eager"}, tensors, (cutting,)),
 }
 
@@ -163,7 +170,7 @@ def train(case, folder, *, kill=-1, resume=None):
     options, data, participants = CASES[case]
     config = SupervisedConfig.model_validate({"epochs": EPOCHS, "checkpoint": True, **options})
     model = net()
-    teacher = net(4)
+    teacher = net(4, 20)
     teacher.module.eval()
     context = Context(seed=7, device=CPU, data=data(), folder=folder, resume=resume, teacher=lambda: teacher)
     killer = Kill(Config())
