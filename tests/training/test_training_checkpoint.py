@@ -138,8 +138,8 @@ def integers() -> Qat:
 
 ADAM = {"name": "AdamW", "lr": 0.01}
 SGD = {"name": "SGD", "lr": 0.05, "momentum": 0.9}
-PLATEAU = {"name": "ReduceLROnPlateau", "patience": 0, "threshold": 0.5}
-BEST = {"keep": "best", "metric": "accuracy", "early_stopping": {"patience": 3}}
+PLATEAU = {"name": "ReduceLROnPlateau", "patience": 1, "threshold": 0.9}
+BEST = {"keep": "best", "metric": "accuracy", "early_stopping": {"patience": 5}}
 CASES = {
     "adam": ({"optimizer": ADAM}, tensors, ()),
     "one cycle, average": ({"optimizer": ADAM, "scheduler": "OneCycleLR", "ema": 0.9}, tensors, ()),
