@@ -67,8 +67,8 @@ def refuse_nan(weight: Weight) -> None:
 def mask_edits(weights: Sequence[Weight], keeps: Sequence[Tensor]) -> Iterator[Mask]:
     """An edit for each weight of which `keeps` holds anything at zero that no mask holds yet."""
     for weight, keep in zip(weights, keeps, strict=True):
-        held = keep if weight.keep is None else keep | ~weight.keep
-        if not held.all():
+        lost = ~keep if weight.keep is None else keep < weight.keep
+        if lost.count_nonzero():
             yield Mask(weight.name, keep)
 
 

@@ -5,6 +5,9 @@ integers finds the k-th smallest one digit at a time: a histogram of the leading
 tells the digit of the k-th, the next pass looks only at the weights that share it. A 32-bit float takes
 two passes, a 16-bit one one. Memory beyond the result is one chunk and one histogram.
 
+Of many weights a sample tells first between which two magnitudes the k-th lies (Floyd & Rivest 1975): one
+pass then counts those below and picks the few between. Where the sample was wrong, the digits decide.
+
 Weights that a mask holds already count as zeros, whatever their value, so they are the smallest of all.
 """
 
@@ -13,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 19  # elements at a time: a few of these fit into a processor's cache
 _DIGIT = 16  # bits
+_SAMPLE = 1 << 14  # elements that stand for all
+_DEVIATIONS = 6  # standard deviations of a rank in the sample that the sample may be wrong by
 
 
 def keep_largest(tensors: Sequence[Tensor], remove: int, keeps: Keeps | None = None) -> list[Tensor]:
@@ -69,12 +74,8 @@ def kth_smallest(tensors: Sequence[Tensor], k: int, keeps: Keeps | None = None) 
 
 def count_zeros(tensor: Tensor, keep: Tensor | None = None) -> int:
     """How many elements are zero, by value or by mask."""
-    import torch
-
-    if keep is None:
-        return tensor.numel() - int(torch.count_nonzero(tensor))
     keys = _Keys.of([tensor], [keep])
-    return tensor.numel() - sum(int(torch.count_nonzero(key)) for key in keys.chunks(0))
+    return tensor.numel() - sum(_count(_native(key)) for key in keys.chunks(0))
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,18 @@ class _Keys:
             self.rooms[device] = torch.empty(max(size, _CHUNK), dtype=self.integer, device=device)
         return self.rooms[device][:size]
 
+    def sample(self) -> Tensor:
+        """About `_SAMPLE` keys, evenly spaced, sorted, on the CPU."""
+        import torch
+
+        total = sum(tensor.numel() for tensor in self.tensors)
+        step = max(1, total // _SAMPLE)
+        found = []
+        for tensor, keep in zip(self.tensors, self.keeps, strict=True):
+            key = tensor.reshape(-1)[::step].to(self.dtype).view(self.integer) & ((1 << self.bits) - 1)
+            found.append((key if keep is None else key * keep.reshape(-1)[::step]).cpu())
+        return torch.cat(found).sort().values
+
     def histogram(self, digit_of: Callable[[Tensor], Tensor], length: int) -> Tensor:
         """How many elements have each digit, shape `[length]`, on the CPU."""
         import torch
@@ -152,11 +165,12 @@ def _masks(keys: _Keys, threshold: int, ties: int) -> list[Tensor]:
         rest = mask.view(-1)
         for key in keys.chunks(index):
             part, rest = rest[: key.numel()], rest[key.numel() :]
-            torch.ge(key, threshold, out=part)
+            native = _native(key)
+            part.copy_(torch.as_tensor(native >= threshold))
             if ties > 0:
-                equal = (key == threshold).nonzero().view(-1)[:ties]
-                part[equal] = False
-                ties -= equal.numel()
+                equal = _where(native == threshold)[:ties]
+                part[torch.as_tensor(equal)] = False
+                ties -= len(equal)
         masks.append(mask)
     return masks
 
@@ -177,6 +191,54 @@ def _select(keys: _Keys, rank: int) -> tuple[int, int]:
     total = sum(tensor.numel() for tensor in keys.tensors)
     if not 0 <= rank < total:
         raise ValueError(f"no element of rank {rank} among {total}")
+    near = _near(keys, rank, total) if total >= 16 * _SAMPLE else None
+    return _by_digits(keys, rank) if near is None else near
+
+
+def _near(keys: _Keys, rank: int, total: int) -> tuple[int, int] | None:
+    """What `_select` gives, from the keys near the rank alone; `None` where the sample was wrong."""
+    import torch
+
+    sample = keys.sample()
+    middle = rank / total * len(sample)
+    margin = 1 + _DEVIATIONS * (middle * (1 - rank / total)) ** 0.5
+    low = int(sample[max(0, int(middle - margin))]) if middle > margin else 0
+    high = int(sample[min(len(sample) - 1, int(middle + margin))])
+    if middle + margin >= len(sample):
+        high = (1 << keys.bits) - 1
+    below, between = 0, []
+    for index in range(len(keys.tensors)):
+        for key in map(_native, keys.chunks(index)):
+            below += _count(key < low)
+            between.append(torch.as_tensor(key[_where((key >= low) & (key <= high))]).cpu())
+    candidates = torch.cat(between)
+    if not 0 <= rank - below < len(candidates):
+        return None
+    found = candidates.kthvalue(rank - below + 1).values
+    return int(found), rank - below - int((candidates < found).sum())
+
+
+def _native(key: Tensor) -> Any:
+    """The same memory for numpy where it can be: on processors it compares and counts several times faster."""
+    return key.numpy() if key.device.type == "cpu" else key
+
+
+def _count(flags: Any) -> int:
+    """How many are true, of numpy's or of torch's."""
+    import numpy as np
+
+    return int(np.count_nonzero(flags) if isinstance(flags, np.ndarray) else flags.count_nonzero())
+
+
+def _where(flags: Any) -> Any:
+    """The indices of those that are true."""
+    import numpy as np
+
+    return np.flatnonzero(flags) if isinstance(flags, np.ndarray) else flags.nonzero().view(-1)
+
+
+def _by_digits(keys: _Keys, rank: int) -> tuple[int, int]:
+    """What `_select` gives, by a histogram of each digit."""
     prefix, shift = 0, keys.bits
     while shift > 0:
         width = min(_DIGIT, shift)

@@ -27,4 +27,4 @@ def zero_outside(tensor: Tensor, keep: Tensor) -> None:
         return
     rows = max(1, _ELEMENTS * len(bits) // max(1, bits.numel()))
     for part, kept in zip(bits.split(rows), keep.split(rows), strict=True):
-        part.mul_(kept)
+        part.mul_(kept.view(torch.int8))

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from demiglace.graph.zeroing import zero_outside
+
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.optim import Optimizer
@@ -23,16 +25,15 @@ def hold_masks(optimizer: Optimizer, model: ModelGraph) -> RemovableHandle:
 
     def after_step(*_: Any) -> None:
         for name, keep in model.masks.items():
-            # A product with 0 and 1 as bytes is many times faster than masked_fill_ and needs no copy.
-            named_tensor(model, name).detach().mul_(keep.view(torch.int8))
+            zero_outside(named_tensor(model, name), keep)
 
     return optimizer.register_step_post_hook(after_step)
 
 
 def zero_masked(model: ModelGraph) -> None:
-    """Write the zeros of every mask into its tensor, where NaN and infinity stand too."""
+    """Write the zeros of every mask into its tensor."""
     for name, keep in model.masks.items():
-        named_tensor(model, name).detach().masked_fill_(~keep, 0)
+        zero_outside(named_tensor(model, name), keep)
 
 
 def mask_gradients(model: ModelGraph) -> None:
