@@ -59,13 +59,10 @@ class Features(Participant[FeaturesConfig]):
     """
 
     def preflight(self, model: ModelGraph) -> Iterator[Problem]:
-        from demiglace.recipe import did_you_mean
+        yield from _unknown(model, "student", {layer: layer for layer in self.config.layers})
 
-        known = dict(model.module.named_modules())
-        for layer in self.config.layers:
-            if layer not in known:
-                hint = did_you_mean(layer, filter(None, known), "its layers")
-                yield Problem(f"the student has no layer {layer!r}", ("layers", layer), hint)
+    def preflight_teacher(self, model: ModelGraph, teacher: ModelGraph) -> Iterator[Problem]:
+        yield from _unknown(teacher, "teacher", self.config.layers)
 
     def prepare(self, loop: Loop) -> None:
         self._loop = loop
@@ -144,6 +141,18 @@ class Features(Participant[FeaturesConfig]):
         if self.config.distance == "mse":
             return F.mse_loss(student, teacher)
         return 1 - F.cosine_similarity(student.flatten(1), teacher.flatten(1)).mean()
+
+
+def _unknown(model: ModelGraph, whose: str, layers: Mapping[str, str]) -> Iterator[Problem]:
+    """The layers, by the student's to which they belong, that a model does not have."""
+    from demiglace.recipe import did_you_mean
+    from demiglace.recipe.selectors import ROOT
+
+    known = [name or ROOT for name, _ in model.module.named_modules()]
+    for own, layer in layers.items():
+        if layer not in known:
+            hint = did_you_mean(layer, known, "its layers")
+            yield Problem(f"the {whose} has no layer {layer!r}", ("layers", own), hint)
 
 
 def _differing(pair: Pair, student: Tensor, teacher: Tensor) -> int | None:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from demiglace.errors import UsageError
-from demiglace.passes import Kind, Loop, Participant, PassSpec, Position, Share
-from demiglace_distillers.teacher import Taught, answer, teacher_of
+from demiglace.passes import Contract, Kind, Loop, Participant, PassSpec, Position, Problem, Share
+from demiglace_distillers.teacher import (
+    SAME_CLASSES,
+    Taught,
+    answer,
+    misfit,
+    output_problems,
+    teacher_of,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from demiglace.data import Batch
+    from demiglace.graph import ModelGraph
 
 
 class LogitsConfig(Taught):
@@ -26,6 +34,9 @@ class LogitsConfig(Taught):
     """Weight of this term; the trainer's own loss keeps the rest, 1 - alpha."""
     cache: bool = False
     """Whether to remember the teacher's outputs of each example; needs data without random augmentation."""
+
+    def contract(self) -> Contract:
+        return super().contract() | Contract.of(needs=("data.fixed",) if self.cache else ())
 
     def words(self) -> str:
         soft = f"{self.alpha:.0%} of the loss from {self.teacher_words()}"
@@ -44,6 +55,9 @@ class Logits(Participant[LogitsConfig]):
     def task_weight(self) -> float:
         return 1.0 - self.config.alpha
 
+    def preflight_teacher(self, model: ModelGraph, teacher: ModelGraph) -> Iterator[Problem]:
+        yield from output_problems(model, teacher)
+
     def prepare(self, loop: Loop) -> None:
         from demiglace_distillers.cache import OutputCache
 
@@ -57,10 +71,7 @@ class Logits(Participant[LogitsConfig]):
         student = prediction(outputs)
         teacher = self._taught(batch)
         if student.shape != teacher.shape:
-            raise UsageError(
-                f"the teacher's outputs have shape {list(teacher.shape)}, the model's {list(student.shape)}",
-                hint="teacher and student must tell the same classes apart",
-            )
+            raise UsageError(misfit(teacher.shape, student.shape), hint=SAME_CLASSES)
         return {"kl": self.config.alpha * softened_kl(student, teacher, self.config.temperature)}
 
     def state(self) -> Mapping[str, object]:

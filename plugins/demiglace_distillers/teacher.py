@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from demiglace.errors import UsageError
-from demiglace.passes import Config, Contract, Loop
+from demiglace.passes import Config, Contract, Loop, Problem
 
 if TYPE_CHECKING:
     from torch import nn
 
     from demiglace.data import Batch
-    from demiglace.graph import ModelGraph
+    from demiglace.graph import Example, ModelGraph
 
 
+SAME_INPUTS = "teacher and student must take the same inputs"
+SAME_CLASSES = "teacher and student must tell the same classes apart"
 _FACTS = {"recipe": "teacher", "original": "original"}
 _WORDS = {
     "recipe": "the teacher",
@@ -69,6 +72,40 @@ def _original(loop: Loop) -> ModelGraph:
     return loop.context.original
 
 
+def output_problems(model: ModelGraph, teacher: ModelGraph) -> Iterator[Problem]:
+    """Whether a teacher takes the student's inputs and gives outputs of its shape, both without weights."""
+    if model.example is None:
+        return
+    student = _shape(model.module, model.example)
+    its = _shape(teacher.module, model.example)
+    if isinstance(student, tuple) and isinstance(its, str):
+        yield Problem(f"the teacher does not take the data's inputs: {its}", hint=SAME_INPUTS)
+    if isinstance(student, tuple) and isinstance(its, tuple) and student[1:] != its[1:]:
+        yield Problem(misfit(its, student), hint=SAME_CLASSES)
+
+
+def misfit(teacher: Sequence[int], student: Sequence[int]) -> str:
+    """What is wrong when outputs have different shapes."""
+    return f"the teacher's outputs have shape {list(teacher)}, the model's {list(student)}"
+
+
+def _shape(module: nn.Module, example: Example) -> tuple[int, ...] | str | None:
+    """The shape of the predictions, what is wrong with the inputs, or `None` where only values would tell."""
+    import torch
+
+    from demiglace.training import prediction
+
+    device = next((one.device for one in module.parameters()), torch.device("meta"))
+    try:
+        with torch.no_grad():
+            outputs = module(*(torch.zeros_like(one, device=device) for one in example.args))
+        return tuple(prediction(outputs).shape)
+    except (NotImplementedError, UsageError):
+        return None
+    except (RuntimeError, TypeError, ValueError) as error:
+        return None if "meta" in str(error) else f"{type(error).__name__}: {error}"
+
+
 def answer(teacher: nn.Module, batch: Batch) -> Any:
     """The teacher's outputs on a batch.
 
@@ -83,5 +120,5 @@ def answer(teacher: nn.Module, batch: Batch) -> Any:
     except (RuntimeError, TypeError, ValueError) as error:
         raise UsageError(
             f"the teacher does not take the data's inputs: {type(error).__name__}: {error}",
-            hint="teacher and student must take the same inputs",
+            hint=SAME_INPUTS,
         ) from error

@@ -102,6 +102,16 @@ def test_a_schedule_without_an_amount_to_raise_is_refused(net, context):
     assert zeros(net) > 0
 
 
+def test_a_promise_holds_until_another_participant_changes_what_it_is_about(net, context):
+    early, late = gradual(0.5, end=0.4), gradual(0.7, end=0.8)
+    fit(net, context, settings(), [early, late])
+    [asked] = context.asked
+    assert (asked.figure, asked.value) == ("zeros", zeros(net))
+    context.asked.clear()
+    fit(net, context, settings(), [gradual(0.7, end=0.8)])
+    assert [one.value for one in context.asked] == [zeros(net)]
+
+
 class HalfUnits(Editor[Config]):
     """Cuts the second half of the hidden units."""
 

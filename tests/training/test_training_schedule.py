@@ -87,8 +87,8 @@ def test_bad_options_are_refused(options, message):
     ("options", "message"),
     [
         ({"begin": "3 epochs", "end": 0.1}, "before it begins"),
-        ({"end": "30 epochs"}, "but the training has 200 steps"),
-        ({"shape": "one_shot", "begin": "300 steps"}, "begins at step 300"),
+        ({"end": "30 epochs"}, "ends at 30 epochs, after the end"),
+        ({"shape": "one_shot", "begin": "300 steps"}, "begins at 300 steps, after the end"),
     ],
 )
 def test_a_schedule_that_does_not_fit_the_training_is_refused(options, message):

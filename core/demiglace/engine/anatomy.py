@@ -8,8 +8,8 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from demiglace.engine.check import check
-from demiglace.engine.plan import model_source
 from demiglace.engine.prepare import check_fit, example_of, open_dataset
+from demiglace.engine.sources import model_source
 from demiglace.errors import GraphError, UsageError
 from demiglace.graph import ModelGraph
 

@@ -82,7 +82,7 @@ class _Checker:
             if spec is None:
                 continue
             if spec.kind is not Kind.EVALUATOR:
-                self.fault(f"{spec.name!r} is no evaluator but a {spec.kind}", (*path, "use"))
+                self.fault(f"{spec.name!r} is no evaluator but {_a(spec.kind)}", (*path, "use"))
             config = self.options(spec.config, table.options, path)
             if config is not None:
                 yield Step(table.use, spec, config, path)
@@ -116,7 +116,7 @@ class _Checker:
         if spec is None:
             return None
         if spec.kind not in {Kind.EDITOR, Kind.PARTICIPANT}:
-            self.fault(f"{spec.name!r} is a {spec.kind} and cannot take part in training", (*path, "use"))
+            self.fault(f"{spec.name!r} is {_a(spec.kind)} and cannot take part in training", (*path, "use"))
         options = dict(table.options)
         schedule = None
         if spec.kind is Kind.EDITOR and "schedule" in options:
@@ -181,3 +181,7 @@ class _Checker:
         except RecipeError as error:
             self.faults += error.faults
             return None
+
+
+def _a(kind: Kind) -> str:
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"

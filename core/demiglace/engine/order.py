@@ -49,7 +49,7 @@ def initial_facts(checked: Checked, given: Given) -> frozenset[str]:
             facts.LABELS,
         }
     if facts.DATA_TRAIN in held:
-        held.add(facts.DATA_CALIBRATION)
+        held |= {facts.DATA_CALIBRATION, facts.DATA_FIXED}
     if checked.teacher is not None:
         held.add(facts.TEACHER)
     return frozenset(held)

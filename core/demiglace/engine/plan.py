@@ -10,10 +10,13 @@ from demiglace.engine.check import check
 from demiglace.engine.checked import Checked, Given, SourceUse, Step
 from demiglace.engine.control import control_span, wants_control
 from demiglace.engine.distance import distant_participants
+from demiglace.engine.fitting import schedule_faults, teacher_faults
 from demiglace.engine.gates import gate_words
+from demiglace.engine.sources import model_source
 from demiglace.errors import Fault, RecipeError
 from demiglace.graph import ModelGraph
-from demiglace.passes import Kind, ModelSource, Pass, Targeted
+from demiglace.passes import Kind, Pass, Targeted
+from demiglace.passes.contract import DATA_FIXED
 from demiglace.recipe import did_you_mean
 from demiglace.recipe.selectors import unmatched
 
@@ -65,9 +68,12 @@ def plan(
     registry.load_registered()
     graph = _structure(checked, model)
     faults = list(_transform_faults(checked.recipe))
+    if not faults and not (given and given.splits):
+        faults += _random_faults(checked)
     if graph is not None:
         steps = (*checked.steps, *checked.evaluations)
         faults += [fault for step in steps for fault in _step_faults(checked, step, graph)]
+        faults += [] if faults else _training_faults(checked, graph)
     if faults:
         raise RecipeError(faults=faults)
     warnings = tuple(distant_participants(checked))
@@ -84,20 +90,37 @@ def _structure(checked: Checked, model: nn.Module | None) -> ModelGraph | None:
     return None if source is None else ModelGraph(source.structure())
 
 
-def model_source(checked: Checked, use: SourceUse | None) -> ModelSource[Any] | None:
-    """The source object that a recipe's table names, if it names one."""
-    if use is None or use.spec is None:
-        return None
-    source: ModelSource[Any] = checked.registry.implementation(use.spec)(use.config)
-    return source
-
-
 def _transform_faults(recipe: Recipe) -> Iterator[Fault]:
     """What is wrong with `[data] transform`, which only torchvision can tell."""
     from demiglace.data import transform_faults
 
     for number, fault in transform_faults(recipe.data.transform if recipe.data else ()):
         yield fault.at(recipe.place(("data", "transform", number)))
+
+
+def _training_faults(checked: Checked, graph: ModelGraph) -> Iterator[Fault]:
+    """What does not fit together in a training, though each part of it is right."""
+    for step in checked.steps:
+        yield from schedule_faults(checked, step)
+        yield from teacher_faults(checked, step, graph)
+
+
+def _random_faults(checked: Checked) -> Iterator[Fault]:
+    """Steps that need the same examples in each epoch where the recipe's transforms are random."""
+    from demiglace.data import build_transform
+
+    recipe = checked.recipe
+    if recipe.data is None or not build_transform(recipe.data.transform, "train").random:
+        return
+    for step in _all_steps(checked.steps):
+        if DATA_FIXED in step.config.contract().needs:
+            yield Fault(
+                f"step {step.id!r} needs {DATA_FIXED}, and the transforms of [data] change the training "
+                "examples at random in each epoch",
+                recipe.place((*step.path, "use")),
+                "take the random transforms out of [data], or the option of this step that needs it: "
+                "teacher outputs can be cached only for examples that come again",
+            )
 
 
 def _step_faults(checked: Checked, step: Step, graph: ModelGraph) -> Iterator[Fault]:

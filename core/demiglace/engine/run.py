@@ -18,7 +18,7 @@ from demiglace.engine.environment import environment
 from demiglace.engine.events import Listener
 from demiglace.engine.folder import RunFolder
 from demiglace.engine.gates import judge_all
-from demiglace.engine.plan import Plan, model_source
+from demiglace.engine.plan import Plan
 from demiglace.engine.prepare import (
     adopt,
     check_finite,
@@ -31,6 +31,7 @@ from demiglace.engine.prepare import (
 )
 from demiglace.engine.record import RunRecord
 from demiglace.engine.result import Result
+from demiglace.engine.sources import model_source
 from demiglace.engine.step import Workshop, evaluate, evaluate_control, new_record, run_step
 from demiglace.errors import ArtifactError, Interrupted, UsageError
 from demiglace.passes import Kind, Metric, allowed_code

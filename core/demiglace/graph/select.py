@@ -219,7 +219,7 @@ def _near(keys: _Keys, rank: int, total: int) -> tuple[int, int] | None:
 
 
 def _native(key: Tensor) -> Any:
-    """The same memory for numpy where it can be: on processors it compares and counts several times faster."""
+    """The same memory for numpy where it can be: on processors it compares several times faster."""
     return key.numpy() if key.device.type == "cpu" else key
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from demiglace.passes.base import Pass
+from demiglace.passes.base import Pass, Problem
 from demiglace.passes.config import Config
 from demiglace.passes.context import Context
 
@@ -84,6 +84,13 @@ class Participant(Pass[C]):
     def settled(self) -> bool:
         """Whether it is done changing the model: best weights and early stopping wait for that."""
         return True
+
+    def preflight_teacher(self, model: ModelGraph, teacher: ModelGraph) -> Iterable[Problem]:
+        """Like `preflight`, with the recipe's teacher, where its structure is known before the run.
+
+        Neither has weights; `model` has an example input where its source knows the shape.
+        """
+        return ()
 
     def prepare(self, loop: Loop) -> None:
         """Get ready, before the optimizer exists: make edits, capture layers, add parameters."""

@@ -86,13 +86,14 @@ class Schedule(Config):
         """
         begin = moment_steps(self.begin, steps, steps_per_epoch)
         if self.shape == "one_shot":
-            self._fits("begins", begin, steps)
+            _fits("begins", self.begin, begin, steps)
             return [min(begin, steps - 1)]
         end = moment_steps(self.end, steps, steps_per_epoch)
-        self._fits("ends", end, steps)
+        _fits("ends", self.end, end, steps)
         if end < begin:
+            ends, begins = moment_words(self.end), moment_words(self.begin)
             raise UsageError(
-                f"a schedule ends at step {end}, before it begins at step {begin}",
+                f"the schedule ends at {ends}, before it begins at {begins}",
                 hint="move `end` behind `begin`",
             )
         every = max(1, moment_steps(self.every, steps, steps_per_epoch))
@@ -111,12 +112,17 @@ class Schedule(Config):
             return full + (self.initial - full) * (1 - progress)
         return float(1 - (1 - self.initial) ** (1 - progress) * (1 - full) ** progress)
 
-    def _fits(self, what: str, moment: int, steps: int) -> None:
-        if moment > steps:
-            raise UsageError(
-                f"a schedule {what} at step {moment}, but the training has {steps} steps",
-                hint="train longer, or give the moments as shares of the training, such as 0.7",
-            )
+    def units(self) -> frozenset[str]:
+        """In what its begin and end are given: `epoch`, `step`, or the empty string for shares."""
+        return frozenset(_number_and_unit(one)[1] for one in (self.begin, self.end))
+
+
+def _fits(what: str, moment: float | str, at: int, steps: int) -> None:
+    if at > steps:
+        raise UsageError(
+            f"the schedule {what} at {moment_words(moment)}, after the end of the training",
+            hint="train longer, or give the moments as shares of the training, such as 0.7",
+        )
 
 
 def _before(moment: float | str, other: float | str) -> bool:

@@ -56,9 +56,29 @@ def named_loss(name: str, options: Mapping[str, object]) -> TaskLoss:
     def loss(outputs: Any, batch: Batch) -> Tensor:
         scores = prediction(outputs)
         labels = _like(scores, _labels(batch), name) if elementwise else _labels(batch)
-        return compute(scores, labels, **_on(scores.device, given))
+        try:
+            return compute(scores, labels, **_on(scores.device, given))
+        except (IndexError, RuntimeError, ValueError) as error:
+            raise _misfit(name, scores, labels, error) from error
 
     return loss
+
+
+def _misfit(name: str, scores: Tensor, labels: Tensor, error: Exception) -> UsageError:
+    """Why a loss refuses labels: their range first, else what torch says."""
+    shown = (
+        f"predictions of shape {list(scores.shape)} and {labels.dtype} labels of shape {list(labels.shape)}"
+    )
+    classes = scores.shape[1] if scores.dim() > 1 else 0
+    if isinstance(error, IndexError) and classes and labels.numel():
+        low, high = int(labels.min()), int(labels.max())
+        reason = f"labels go from {low} to {high}, and the model tells {classes} classes apart"
+    else:
+        reason = f"{type(error).__name__}: {error}"
+    return UsageError(
+        f"{name} does not take {shown}: {reason}",
+        hint="make the model's outputs and the labels fit each other",
+    )
 
 
 def _tensors(options: Mapping[str, object]) -> dict[str, Any]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from demiglace.graph.zeroing import zero_outside
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from demiglace.graph import Cut
-from demiglace.passes import Editor, Loop, Participant, Position, Problem, Schedule
+from demiglace.graph import Cut, StructuralEdit, Swap
+from demiglace.passes import Asked, Editor, Loop, Participant, Position, Problem, Schedule
 from demiglace.training.masks import named_tensor
 from demiglace.training.named import refuse
 
@@ -30,6 +30,8 @@ class Scheduled(Participant[Schedule]):
         self._cut = _CutShare()
         self._points: list[int] = []
         self._next = 0
+        #: What the last point promised of the model.
+        self._promised: list[Asked] = []
 
     def preflight(self, model: ModelGraph) -> Iterator[Problem]:
         yield from self.editor.preflight(model)
@@ -64,6 +66,13 @@ class Scheduled(Participant[Schedule]):
         self._act(self._points[self._next])
         self._next += 1
 
+    def on_edit(self, edits: Sequence[Edit]) -> None:
+        """Take back what was promised of weights that another participant has changed since."""
+        kept = [one for one in self._promised if not _touched(one, edits)]
+        asked = self._loop.context.asked
+        asked[:] = [one for one in asked if one in kept or one not in self._promised]
+        self._promised = kept
+
     def state(self) -> Mapping[str, object]:
         return {"next": self._next, "original": dict(self._cut.original), "left": dict(self._cut.left)}
 
@@ -82,6 +91,7 @@ class Scheduled(Participant[Schedule]):
         self._cut.note(loop.model, edits)
         loop.apply(edits)
         if point == self._points[-1]:
+            self._promised = context.asked
             loop.context.asked += context.asked
             loop.context.left_alone |= context.left_alone
 
@@ -90,6 +100,15 @@ class Scheduled(Participant[Schedule]):
         if self._full is None or self.config.shape == "one_shot":
             return None
         return self._cut.of_remaining(self.config.amount(point, self._points, self._full))
+
+
+def _touched(asked: Asked, edits: Sequence[Edit]) -> bool:
+    """Whether edits change what a promise is about; one about the whole model, by anything structural."""
+    if not asked.over:
+        return any(isinstance(edit, StructuralEdit) for edit in edits)
+    tensors = {getattr(edit, "tensor", None) for edit in edits}
+    swapped = tuple(f"{edit.module}." for edit in edits if isinstance(edit, Swap))
+    return any(name in tensors or name.startswith(swapped) for name in asked.over)
 
 
 @dataclass
