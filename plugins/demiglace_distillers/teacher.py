@@ -12,10 +12,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from demiglace.data import Batch
-    from demiglace.graph import Example, ModelGraph
+    from demiglace.graph import ModelGraph
 
 
-SAME_INPUTS = "teacher and student must take the same inputs"
 SAME_CLASSES = "teacher and student must tell the same classes apart"
 _FACTS = {"recipe": "teacher", "original": "original"}
 _WORDS = {
@@ -73,14 +72,9 @@ def _original(loop: Loop) -> ModelGraph:
 
 
 def output_problems(model: ModelGraph, teacher: ModelGraph) -> Iterator[Problem]:
-    """Whether a teacher takes the student's inputs and gives outputs of its shape, both without weights."""
-    if model.example is None:
-        return
-    student = _shape(model.module, model.example)
-    its = _shape(teacher.module, model.example)
-    if isinstance(student, tuple) and isinstance(its, str):
-        yield Problem(f"the teacher does not take the data's inputs: {its}", hint=SAME_INPUTS)
-    if isinstance(student, tuple) and isinstance(its, tuple) and student[1:] != its[1:]:
+    """Whether a teacher tells as many classes apart as the student, where both give a row an example."""
+    student, its = _shape(model), _shape(teacher)
+    if student is not None and its is not None and student[1] != its[1]:
         yield Problem(misfit(its, student), hint=SAME_CLASSES)
 
 
@@ -89,21 +83,20 @@ def misfit(teacher: Sequence[int], student: Sequence[int]) -> str:
     return f"the teacher's outputs have shape {list(teacher)}, the model's {list(student)}"
 
 
-def _shape(module: nn.Module, example: Example) -> tuple[int, ...] | str | None:
-    """The shape of the predictions, what is wrong with the inputs, or `None` where only values would tell."""
+def _shape(model: ModelGraph) -> tuple[int, ...] | None:
+    """The shape `[n, classes]` of a network's predictions, `None` where only the run will tell."""
     import torch
 
     from demiglace.training import prediction
 
-    device = next((one.device for one in module.parameters()), torch.device("meta"))
+    if model.example is None:
+        return None
     try:
         with torch.no_grad():
-            outputs = module(*(torch.zeros_like(one, device=device) for one in example.args))
-        return tuple(prediction(outputs).shape)
-    except (NotImplementedError, UsageError):
+            shape = tuple(prediction(model.module(*model.example.args)).shape)
+    except (RuntimeError, TypeError, ValueError, UsageError):  # without values, not everything runs
         return None
-    except (RuntimeError, TypeError, ValueError) as error:
-        return None if "meta" in str(error) else f"{type(error).__name__}: {error}"
+    return shape if len(shape) == 2 else None
 
 
 def answer(teacher: nn.Module, batch: Batch) -> Any:
@@ -120,5 +113,5 @@ def answer(teacher: nn.Module, batch: Batch) -> Any:
     except (RuntimeError, TypeError, ValueError) as error:
         raise UsageError(
             f"the teacher does not take the data's inputs: {type(error).__name__}: {error}",
-            hint=SAME_INPUTS,
+            hint="teacher and student must take the same inputs",
         ) from error

@@ -12,7 +12,7 @@ from demiglace.passes import Kind
 from demiglace.passes.contract import TEACHER
 
 if TYPE_CHECKING:
-    from demiglace.engine.checked import Checked, Step
+    from demiglace.engine.checked import Checked, SourceUse, Step
 
 _STEPS = 1000  # in an epoch, where only epochs count
 
@@ -50,7 +50,7 @@ def teacher_faults(checked: Checked, trainer: Step, student: ModelGraph) -> Iter
     teacher = _teacher(checked) if learning else None
     if teacher is None:
         return
-    pair = _with_example(checked, student), teacher
+    pair = _with_example(checked, checked.model, student), teacher
     for one in learning:
         for problem in checked.registry.implementation(one.spec)(one.config).preflight_teacher(*pair):
             place = checked.recipe.place((*one.path, *(problem.option or ("use",))))
@@ -63,15 +63,17 @@ def _teacher(checked: Checked) -> ModelGraph | None:
     if use is not None and use.recipe is not None:
         checked, use = use.recipe, use.recipe.model
     source = model_source(checked, use)
-    return None if source is None else ModelGraph(source.structure().eval())
+    if source is None:
+        return None
+    return _with_example(checked, use, ModelGraph(source.structure()))
 
 
-def _with_example(checked: Checked, student: ModelGraph) -> ModelGraph:
-    """The student with zeros of its source's shape as example, on the meta device."""
+def _with_example(checked: Checked, use: SourceUse | None, model: ModelGraph) -> ModelGraph:
+    """A network with zeros of its source's shape as example, where it was built; in evaluation mode."""
     import torch
 
-    source = model_source(checked, checked.model)
+    source = model_source(checked, use)
     shape = None if source is None else source.example_shape()
-    device = next(student.module.parameters()).device
+    device = next((one.device for one in model.module.parameters()), torch.device("meta"))
     example = None if shape is None else Example((torch.zeros(2, *shape, device=device),))
-    return ModelGraph(student.module, example)
+    return ModelGraph(model.module.eval(), example)

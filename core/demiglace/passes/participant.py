@@ -88,7 +88,8 @@ class Participant(Pass[C]):
     def preflight_teacher(self, model: ModelGraph, teacher: ModelGraph) -> Iterable[Problem]:
         """Like `preflight`, with the recipe's teacher, where its structure is known before the run.
 
-        Neither has weights; `model` has an example input where its source knows the shape.
+        Neither has weights. Each has an example input where its own source knows the shape; the data's may
+        have another.
         """
         return ()
 

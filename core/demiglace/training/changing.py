@@ -31,6 +31,7 @@ class Changing:
         self._cleanup = cleanup
         self._prepared: list[Participant[Any]] = []
         self._captures: list[Capture] = []
+        self._captured_own = False
         #: Further parameters that participants train.
         self.extra: list[nn.Parameter] = []
         #: The structural edits since there is an optimizer, as they were applied together.
@@ -49,6 +50,7 @@ class Changing:
             participant.on_edit(made)
 
     def capture(self, layer: str, of: nn.Module | None = None) -> Callable[[], Tensor]:
+        self._captured_own |= of is None
         captured = Capture(self.model.module if of is None else of, layer)
         self._cleanup.callback(captured.remove)
         self._captures.append(captured)
@@ -84,7 +86,7 @@ class Changing:
                 self.apply(edits)
 
     def _change(self, edits: Sequence[Edit]) -> None:
-        """Apply edits, cuts verified; the module must stay the one that the optimizer trains."""
+        """Apply edits, cuts verified; what the optimizer trains must stay what the model computes with."""
         module = self.model.module
         stepping = self._started and not self._concluding
         if stepping and any(isinstance(edit, Swap) for edit in edits):
@@ -93,13 +95,18 @@ class Changing:
                 hint="let the participant swap in `prepare` or `finish`",
             )
         transaction, _ = apply_verified(self.model, edits)
-        if self.model.module is not module:
+        if self.model.module is not module and not self._takes_graph(module):
             transaction.rollback()
             raise GraphError(
-                "this cut needs the model in graph form, which cannot begin in the middle of training",
+                "this cut needs the model in graph form, which cannot begin where a caller's own loop or a "
+                "captured layer holds on to the module",
                 hint="make the cut as a step of its own before the train pass",
             )
         transaction.commit()
+
+    def _takes_graph(self, _module: nn.Module) -> bool:
+        """Whether training can go on with the graph that the model became, in the place of its module."""
+        return False
 
     def _follow(self, edits: Sequence[StructuralEdit]) -> None:
         """Cut what is remembered of parameters as the parameters were cut."""

@@ -57,13 +57,14 @@ class Compiled:
         self._module, self._backend = module, backend
         self.module = self._made()
 
-    def forget(self) -> None:
-        """Compile anew at the next call: the structure has changed.
+    def forget(self, module: nn.Module) -> None:
+        """Compile anew at the next call: the structure of the module has changed, or it became another.
 
         Old code would be dropped by its guards; but a schedule of many cuts would soon reach the number of
         recompilations after which torch silently stops to compile.
         """
         torch.compiler.reset()
+        self._module = module
         self.module = self._made()
 
     def _made(self) -> nn.Module:

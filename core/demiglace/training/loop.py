@@ -70,7 +70,10 @@ def fit(
     with forked_rng(context.device), kept_modes(model.module), ExitStack() as cleanup:
         torch.manual_seed(context.seed)
         loop = TrainingLoop(model, context, settings, participants, cleanup, context.data)
+        was_training, module = model.module.training, model.module
         loop.run()
+        if model.module is not module:
+            model.module.train(was_training)
     return loop
 
 
@@ -121,7 +124,7 @@ class TrainingLoop(Changing):
         self._prepare_all(self._participants)
         self._objective = Objective(self._task, self._participants, self.context.device, settings.autocast)
         if settings.compile is not None:
-            self._compiled = Compiled(module, settings.compile)
+            self._compiled = Compiled(self.model.module, settings.compile)
         self._trained = self._parameters()
         self.optimizer = optimizer = settings.optimizer(self._trained)
         if settings.warmup is not None:
@@ -132,7 +135,7 @@ class TrainingLoop(Changing):
             self._average = Average(self.model, settings.ema)
         handle = hold_masks(optimizer, self.model)
         self._cleanup.callback(handle.remove)
-        self._processes.start(module, self.at, self.context.seed)
+        self._processes.start(self.model.module, self.at, self.context.seed)
         self._good = Snapshot(self.model)
         self._course = Course(self, self._participants, self._parts())
         self._started = True
@@ -290,6 +293,12 @@ class TrainingLoop(Changing):
         self._conclude(self._participants)
         self.context.on_progress(self.at.steps, self.at.steps, "trained")
 
+    def _takes_graph(self, module: nn.Module) -> bool:
+        own, its = dict(module.named_parameters()), dict(self.model.module.named_parameters())
+        return (
+            not self._captured_own and own.keys() == its.keys() and all(own[one] is its[one] for one in own)
+        )
+
     def _follow(self, edits: Sequence[StructuralEdit]) -> None:
         super()._follow(edits)
         if not edits:
@@ -298,7 +307,7 @@ class TrainingLoop(Changing):
             for cut in cuts_of(edits):
                 self._average.follow(cut)
         if self._compiled is not None:
-            self._compiled.forget()
+            self._compiled.forget(self.model.module)
         self._good.take()
 
     def _diverge(self, what: str) -> None:
