@@ -132,6 +132,7 @@ class StructuralEditor(Editor[StructuralConfig]):
             removed = self._removed(model, scored, share * step / steps)
         chosen = [(group, units) for (group, _), units in zip(scored, removed, strict=True)]
         self._report(model, context, chosen)
+        self._say_what_limits_keep(model, context, chosen, share)
         yield from removal_edits(model, chosen)
 
     def _groups(self, model: ModelGraph, context: Context) -> list[Group]:
@@ -220,11 +221,15 @@ class StructuralEditor(Editor[StructuralConfig]):
 
     def _share(self, model: ModelGraph, scored: Sequence[tuple[Group, Tensor]], share: float) -> float:
         """The share of the model's parameters or MACs that removing a share of units removes."""
+        units = self._ranked(scored, share)
+        return self._share_of(model, list(zip([group for group, _ in scored], units, strict=True)))
+
+    def _share_of(self, model: ModelGraph, removed: Sequence[tuple[Group, Tensor]]) -> float:
+        """The share of the model's parameters or MACs that removing these units removes."""
         from demiglace.graph import macs_after, parameters_after, removal_of
 
-        units = self._ranked(scored, share)
         figures = []
-        for chosen in ([], list(zip([group for group, _ in scored], units, strict=True))):
+        for chosen in ([], removed):
             removal, _ = removal_of(model, chosen)
             counts = sum(parameters_after(model, removal).values())
             figures.append(counts if self.config.of == "parameters" else macs_after(removal))
@@ -265,6 +270,26 @@ class StructuralEditor(Editor[StructuralConfig]):
                 and not len(units)
             ):
                 context.leave_alone(group.name, f"{group.units} {self.units} are as few as it may keep")
+
+    def _say_what_limits_keep(
+        self, model: ModelGraph, context: Context, chosen: Sequence[tuple[Group, Tensor]], share: float
+    ) -> None:
+        """Warn where less was removed than asked because a group keeps a unit, or `min_kept` of them."""
+        held = [group for group, units in chosen if 0 < group.units - len(units) <= self.config.min_kept]
+        names = f"{held[0].name!r}" + (f" and {len(held) - 1} more" if len(held) > 1 else "") if held else ""
+        if self.config.of == "units":
+            total, gone = sum(group.units for group, _ in chosen), sum(len(units) for _, units in chosen)
+            reached = gone / max(1, total)
+            short = [group for group, units in chosen if round(share * group.units) > len(units)]
+            missed = bool(short) if self.config.scope == "local" else gone < round(share * total)
+        else:
+            reached = self._share_of(model, chosen)
+            missed = reached < share
+        if missed and held:
+            context.warn(
+                f"{100 * reached:.3g} % is removed where {100 * share:.6g} % was asked: {names} would keep "
+                f"less than {self.config.min_kept} of its {self.units}"
+            )
 
 
 def _registry(context: object) -> Registry:
