@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from demiglace.errors import GraphError, VerificationError
+from demiglace.graph.cost import macs_after
 from demiglace.graph.edits import Bypass, Cut, Edit, Lower, SetAttr
+from demiglace.graph.export import batch_size
 from demiglace.graph.literals import Removal, rewrite
+from demiglace.graph.names import named_tensors
 from demiglace.graph.transaction import Transaction, apply
 from demiglace.graph.verify import Reference, Verification, first_line
 
 if TYPE_CHECKING:
-    from demiglace.graph.model_graph import ModelGraph
+    from demiglace.graph.model_graph import Example, ModelGraph
+    from demiglace.graph.plain import PlainGraph
+    from demiglace.graph.trace import Tracer
 
 
 def apply_verified(model: ModelGraph, edits: Iterable[Edit]) -> tuple[Transaction, Verification | None]:
@@ -36,7 +42,12 @@ def apply_verified(model: ModelGraph, edits: Iterable[Edit]) -> tuple[Transactio
         return apply(model, todo), None
     removal = Removal.of(model.traced.tracer, cuts)
     reference = Reference.of(
-        model.module, model.example, cuts, neutral=removal.normalized, unread=model.traced.unread
+        model.module,
+        model.example,
+        cuts,
+        neutral=removal.normalized,
+        unread=model.traced.unread,
+        items=_items(model.example, model.traced.tracer),
     )
     transaction = apply(model, todo)
     try:
@@ -48,6 +59,24 @@ def apply_verified(model: ModelGraph, edits: Iterable[Edit]) -> tuple[Transactio
     return _as_graph(model, todo, removal, reference, reason)
 
 
+def _held(graph: PlainGraph, edits: Sequence[Edit]) -> Iterator[Edit]:
+    """The edits that a graph needs: it has no attributes, nor tensors that only training reads."""
+    tensors = {name for name, _ in named_tensors(graph)}
+    for edit in edits:
+        absent = isinstance(edit, Cut) and edit.tensor not in tensors
+        if not absent and not isinstance(edit, SetAttr):
+            yield edit
+
+
+_MOST_ITEMS, _MULTIPLICATIONS = 33, 500_000_000
+
+
+def _items(example: Example, tracer: Tracer) -> int:
+    """The size of a batch that shows more than a few values of each channel, as far as it costs little."""
+    traced = max(2, batch_size(example))
+    return min(_MOST_ITEMS, _MULTIPLICATIONS * traced // max(1, macs_after(Removal.of(tracer, {}))))
+
+
 def _as_graph(
     model: ModelGraph, edits: list[Edit], removal: Removal, reference: Reference, reason: str
 ) -> tuple[Transaction, Verification]:
@@ -55,9 +84,10 @@ def _as_graph(
 
     from demiglace.graph.plain import PlainGraph, in_double, keeps_dtypes, traced_names
 
-    lowered = [edit for edit in edits if not isinstance(edit, SetAttr)]
     given = isinstance(model.module, PlainGraph)
     names = traced_names(model) if given else {}
+    # What only training runs, such as auxiliary heads, is not in a graph of inference.
+    reference = replace(reference, trained=None)
     transaction = apply(model, [] if given else [Lower()])
     try:
         graph = model.module
@@ -69,7 +99,7 @@ def _as_graph(
             with in_double(nodes.values()):
                 reference = reference.by(graph)
         transaction.remember(rewrite(nodes, removal))
-        for edit in lowered:
+        for edit in _held(graph, edits):
             transaction.apply(edit)
         with in_double(nodes.values()) if double else nullcontext():
             error = reference.compare(graph)
