@@ -23,8 +23,8 @@ _GAIN = 2.0
 """The largest deviation that a layer's output is given, as a multiple of its input's root mean square.
 
 More than the square root of 2 that a ReLU takes away. An average over many positions, which near-uniform
-attention is, leaves little of what varies and all of the rounding that the positions have in common: scaled up
-without bound, rounding grew a hundredfold over the depth of a vit_b_32; with this, threefold.
+attention is, leaves little of what varies and all of the rounding that the positions have in common:
+scaled up without bound, rounding grew a hundredfold over the depth of a vit_b_32; with this, threefold.
 """
 _ENOUGH = 16
 """Values of a channel from which its mean and deviation are taken."""
