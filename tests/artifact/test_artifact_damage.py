@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
 import json
 import os
@@ -57,7 +58,7 @@ def refused(path: Path, match: str, **given) -> ArtifactError:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-@pytest.mark.parametrize("file", ["model.safetensors", "graph.json", "manifest.json"])
+@pytest.mark.parametrize("file", ["model.safetensors", "graph.json.gz", "manifest.json"])
 def test_no_flipped_bit_is_loaded(sound, tmp_path, file, place, bit):
     folder = tmp_path / "flipped"
     shutil.copytree(sound, folder, dirs_exist_ok=True)
@@ -75,7 +76,7 @@ def test_no_flipped_bit_is_loaded(sound, tmp_path, file, place, bit):
     assert torch.equal(again[0].weight, whole[0].weight)
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "graph.json", "manifest.json"])
+@pytest.mark.parametrize("file", ["model.safetensors", "graph.json.gz", "manifest.json"])
 @pytest.mark.parametrize("share", [0, 0.5, 0.99])
 def test_a_truncated_file_is_refused(copied, file, share):
     content = (copied / file).read_bytes()
@@ -83,7 +84,7 @@ def test_a_truncated_file_is_refused(copied, file, share):
     refused(copied, file)
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "graph.json"])
+@pytest.mark.parametrize("file", ["model.safetensors", "graph.json.gz"])
 def test_a_missing_file_is_refused(copied, file):
     (copied / file).unlink()
     refused(copied, f"{file} is missing")
@@ -247,7 +248,26 @@ def test_a_graph_that_is_not_listed_is_refused(tmp_path):
     save(ModelGraph(model), tmp_path / "m", origin=GraphOrigin())
     files = manifest_json(read_info(tmp_path / "m"))["files"]
     rewritten(tmp_path / "m", files={"model.safetensors": files["model.safetensors"]})
-    refused(tmp_path / "m", "lists no graph.json")
+    refused(tmp_path / "m", "lists no graph.json.gz")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"{}", "is not a gzip file"),
+        (gzip.compress(b"\xff"), "is not a gzip file of text"),
+        (gzip.compress(b"{}" * 99)[:-9], "is cut off"),
+    ],
+)
+def test_a_graph_file_that_was_written_otherwise_is_refused(content, message, tmp_path):
+    model = lower(ModelGraph(net(), Example((torch.randn(2, 4),))))
+    save(ModelGraph(model), tmp_path / "m", origin=GraphOrigin())
+    (tmp_path / "m" / "graph.json.gz").write_bytes(content)
+    files = manifest_json(read_info(tmp_path / "m"))["files"]
+    digest = hashlib.sha256(content).hexdigest()
+    files["graph.json.gz"] = {"bytes": len(content), "sha256": digest}
+    rewritten(tmp_path / "m", files=files)
+    refused(tmp_path / "m", message)
 
 
 def test_a_callers_module_is_as_it_was_after_a_refusal(tmp_path):

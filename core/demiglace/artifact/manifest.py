@@ -18,7 +18,7 @@ FORMAT = "demiglace-artifact"
 VERSION = 1
 MANIFEST = "manifest.json"
 TENSORS = "model.safetensors"
-GRAPH = "graph.json"
+GRAPH = "graph.json.gz"
 MASK_PREFIX = "mask:"
 """Before a parameter's name: the key of its bit-packed mask in the tensors file."""
 

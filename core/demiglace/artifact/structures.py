@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Union
 
 from demiglace.artifact.manifest import DAMAGED, GRAPH, ArtifactInfo
@@ -24,6 +26,8 @@ Resolver: TypeAlias = Callable[[str, Mapping[str, Json]], Build]
 
 Model: TypeAlias = Union["nn.Module", Build]
 """A caller's own module, or what makes one."""
+
+_LARGEST_GRAPH = 1 << 30  # bytes of its text
 
 _SHOWN = 5  # differences that an error names
 
@@ -123,7 +127,18 @@ def _graph_file(info: ArtifactInfo) -> str:
         raise ArtifactError(f"{path} cannot be read: {error.strerror}", hint=DAMAGED) from error
     if hashlib.sha256(content).hexdigest() != info.files[GRAPH].sha256:
         raise ArtifactError(f"{path} is damaged: its SHA-256 differs from the manifest's", hint=DAMAGED)
-    return content.decode()
+    return _unzipped(path, content)
+
+
+def _unzipped(path: Path, content: bytes) -> str:
+    stream = zlib.decompressobj(wbits=31)  # of a gzip file
+    try:
+        text = stream.decompress(content, _LARGEST_GRAPH)
+        if not stream.eof:
+            raise ArtifactError(f"{path} is cut off, or holds over {_LARGEST_GRAPH} bytes", hint=DAMAGED)
+        return text.decode()
+    except (zlib.error, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{path} is not a gzip file of text: {error}", hint=DAMAGED) from None
 
 
 def has_meta(module: nn.Module) -> bool:
