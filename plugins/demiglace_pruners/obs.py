@@ -66,7 +66,7 @@ class Obs(MaskEditor[ObsConfig]):
         model = model.with_layers()
         batches = calibration_batches(context, self.config.samples, self.config.batch_size)
         weights = chosen(model, self.config, context)
-        stages = solvable_stages(model, weights, next(iter(batches)), context)
+        stages = solvable_stages(model, weights, batches.first(), context)
         weights = [weight for stage in stages for weight in stage]
         if not weights:
             raise _nothing(context)

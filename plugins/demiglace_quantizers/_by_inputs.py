@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from demiglace.calibration import InputGram, calibrate, calibration_batches, execution_order, has_input_rows
+from demiglace.errors import GraphError
 from demiglace.graph import apply
 from demiglace.passes import Context
 from demiglace.quantization import Layer, Rounding, RoundingMethod, Scheme, round_weight
@@ -48,7 +49,7 @@ def round_by_inputs(
     """
     batches = calibration_batches(context, options.samples, options.batch_size)
     solvable = {layer.name: layer for layer in layers if _solvable(layer, layers)}
-    stages = execution_order(model, next(iter(batches)), solvable)
+    stages = execution_order(model, batches.first(), solvable)
     reached = set(chain.from_iterable(stages))
     first = [layer for layer in layers if layer.name not in reached]
     done = Rounded()
@@ -62,7 +63,7 @@ def round_by_inputs(
             grams = {names[0]: InputGram(torch.float32) for names in stage}
             calibrate(model, batches, grams, quiet, stop_early=True)
             for names in stage:
-                moments = grams[names[0]].matrix / grams[names[0]].rows
+                moments = _finite(grams[names[0]].matrix / grams[names[0]].rows, names[0])
                 for layer in map(solvable.__getitem__, names):
                     (weight,) = layer.weights.values()
                     task = Rounding(weight.detach(), scheme, moments, options.clip, options.damping)
@@ -80,6 +81,20 @@ def _solvable(layer: Layer, layers: list[Layer]) -> bool:
         own & {id(one) for one in other.weights.values()} for other in layers if other is not layer
     )
     return alone and has_input_rows(layer.module)
+
+
+def _finite(moments: torch.Tensor, layer: str) -> torch.Tensor:
+    """Moments that a method can work with.
+
+    Raises:
+        GraphError: when squares of the inputs are beyond float32.
+    """
+    if not moments.isfinite().all():
+        raise GraphError(
+            f"the inputs of layer {layer!r} are too large for their squares to be summed",
+            hint='use method = "rtn", or look at where the model\'s activations grow',
+        )
+    return moments
 
 
 def _merged(stages: list[list[str]]) -> Iterator[list[list[str]]]:

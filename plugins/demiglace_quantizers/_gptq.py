@@ -27,13 +27,12 @@ _GROWTH = 10.0  # of the damping while the matrix is not positive definite
 @rounding_method("gptq", inputs=True)
 def gptq(task: Rounding) -> QTensor:
     """Round column by column; what a column loses is made up for by those that are still to come."""
-    weight, scheme, moments = task.weight, task.scheme, inputs_of(task)
-    power = moments.diagonal(dim1=1, dim2=2).mean(0)
-    scale, zero, dtype = fit_weight(weight, scheme, clip=task.clip, importance=power)
+    weight, scheme = task.weight, task.scheme
+    scale, zero, dtype = fit_weight(weight, scheme)
     size = grouped(weight, scheme).shape[-1]
     matrix = weight.flatten(1).float()
     wide = [one.expand(len(matrix), -1, size).flatten(1) for one in (scale, zero)]
-    integers = _solve(matrix, moments, wide[0], wide[1], scheme, task.damping)
+    integers = _solve(matrix, inputs_of(task), wide[0], wide[1], scheme, task.damping)
     return QTensor.of(
         integers.unflatten(1, (-1, size)), scale, zero, scheme, tuple(weight.shape), scales=dtype
     )

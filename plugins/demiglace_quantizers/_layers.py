@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from demiglace.errors import GraphError
-from demiglace.passes import Context, Targeted
+from demiglace.passes import Context, Problem, Targeted
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from demiglace.graph import ModelGraph
     from demiglace.quantization import Layer, QTensor, Scheme
+
+_HINT = "name linear, convolution, embedding or attention layers with floating-point weights"
 
 
 def chosen(model: ModelGraph, config: Targeted, context: Context) -> list[Layer]:
@@ -34,14 +36,28 @@ def chosen(model: ModelGraph, config: Targeted, context: Context) -> list[Layer]
     return selection.layers
 
 
+def problems(model: ModelGraph, config: Targeted) -> Iterator[Problem]:
+    """What a quantizer can tell to be wrong from the model's structure: that there is nothing for it.
+
+    Selectors that match nothing have been reported already.
+    """
+    from demiglace.quantization import select_layers
+
+    selection = select_layers(model, config.targets, config.ignore)
+    if not selection.layers:
+        option = ("targets",) if config.targets != ["*"] else ()
+        yield Problem(_selects_nothing(config, selection.refused), option, _HINT)
+
+
 def nothing(config: Targeted, reasons: Mapping[str, str]) -> GraphError:
     """The error of a quantizer that would quantize nothing."""
+    return GraphError(_selects_nothing(config, reasons), hint=_HINT)
+
+
+def _selects_nothing(config: Targeted, reasons: Mapping[str, str]) -> str:
     few = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:3])
-    return GraphError(
-        f"targets {config.targets} without {config.ignore} select no layer that can be quantized"
-        + (f" ({few})" if few else ""),
-        hint="name linear, convolution, embedding or attention layers with floating-point weights",
-    )
+    selectors = f"targets {config.targets} without {config.ignore}"
+    return f"{selectors} select no layer that can be quantized" + (f" ({few})" if few else "")
 
 
 def _refuse_nonfinite(name: str, weight: Tensor) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
-from demiglace.passes import Context, Contract, Editor, Kind, PassSpec
+from demiglace.passes import Context, Contract, Editor, Kind, PassSpec, Problem
 from demiglace_quantizers._control import Controlled, grouped, within
-from demiglace_quantizers._layers import chosen, report_weights
+from demiglace_quantizers._layers import chosen, problems, report_weights
 
 if TYPE_CHECKING:
     from demiglace.graph import Edit, ModelGraph, Swap
@@ -30,7 +30,8 @@ class DynamicConfig(Controlled):
         return Contract.of(
             needs=("weights.float", *self.data_needs()),
             gives=("weights.quantized", "weights.int8"),
-            destroys=("weights.float", "weights.masked", "model.trainable") if whole else (),
+            # Integer arithmetic lets no gradient through, in however few layers.
+            destroys=("model.trainable", *(("weights.float", "weights.masked") if whole else ())),
         )
 
     def words(self) -> str:
@@ -39,6 +40,9 @@ class DynamicConfig(Controlled):
 
 class Dynamic(Editor[DynamicConfig]):
     """Swaps linear layers for integer ones, all others for ones that store integers."""
+
+    def preflight(self, model: ModelGraph) -> Iterator[Problem]:
+        return problems(model, self.config)
 
     def edits(self, model: ModelGraph, context: Context, amount: float | None = None) -> Iterator[Edit]:
         from demiglace.quantization import Scheme

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal
 
 from demiglace.passes import (
@@ -13,13 +13,15 @@ from demiglace.passes import (
     Participant,
     PassSpec,
     Position,
+    Problem,
     Targeted,
     moment_steps,
     moment_words,
 )
+from demiglace_quantizers._layers import problems
 
 if TYPE_CHECKING:
-    from demiglace.graph import Edit
+    from demiglace.graph import Edit, ModelGraph
 
 
 class QatConfig(Targeted):
@@ -48,7 +50,10 @@ class QatConfig(Targeted):
                 *("weights.quantized", f"weights.int{self.bits}"),
                 *(("activations.int8",) if self.inputs == "int8" else ()),
             ),
-            destroys=("weights.float", "weights.masked", "model.trainable") if whole else (),
+            destroys=(
+                *(("model.trainable",) if whole or self.inputs == "int8" else ()),
+                *(("weights.float", "weights.masked") if whole else ()),
+            ),
         )
 
     def words(self) -> str:
@@ -62,6 +67,9 @@ class QatConfig(Targeted):
 
 class Qat(Participant[QatConfig]):
     """Swaps layers for ones that round in `prepare`, and for ones that hold integers in `finish`."""
+
+    def preflight(self, model: ModelGraph) -> Iterator[Problem]:
+        return problems(model, self.config)
 
     def prepare(self, loop: Loop) -> None:
         from demiglace_quantizers._qat import Trained

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from demiglace.passes import Context, Contract, Editor, Kind, PassSpec
+from demiglace.passes import Context, Contract, Editor, Kind, PassSpec, Problem
 from demiglace_quantizers._control import Controlled, within
-from demiglace_quantizers._layers import chosen, report_weights
+from demiglace_quantizers._layers import chosen, problems, report_weights
 
 if TYPE_CHECKING:
     from demiglace.graph import Edit, ModelGraph
@@ -39,7 +39,8 @@ class StaticConfig(Controlled):
         return Contract.of(
             needs=("weights.float", "data.calibration", *self.data_needs()),
             gives=("weights.quantized", f"weights.int{self.bits}", "activations.int8"),
-            destroys=("weights.float", "weights.masked", "model.trainable") if whole else (),
+            # Integer arithmetic lets no gradient through, in however few layers.
+            destroys=("model.trainable", *(("weights.float", "weights.masked") if whole else ())),
         )
 
     def words(self) -> str:
@@ -48,6 +49,9 @@ class StaticConfig(Controlled):
 
 class Static(Editor[StaticConfig]):
     """Folds, calibrates, rounds, and swaps layers for ones that compute on integers."""
+
+    def preflight(self, model: ModelGraph) -> Iterator[Problem]:
+        return problems(model, self.config)
 
     def edits(self, model: ModelGraph, context: Context, amount: float | None = None) -> Iterator[Edit]:
         from demiglace_quantizers._static import StaticQuantizer

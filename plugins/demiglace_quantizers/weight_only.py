@@ -10,7 +10,7 @@ from pydantic import Field
 from demiglace.passes import Context, Contract, Editor, Kind, PassSpec, Problem
 from demiglace.recipe import did_you_mean
 from demiglace_quantizers._control import Controlled, grouped, within
-from demiglace_quantizers._layers import chosen, fits, nothing, report_weights
+from demiglace_quantizers._layers import chosen, fits, nothing, problems, report_weights
 
 if TYPE_CHECKING:
     from demiglace.graph import Edit, ModelGraph
@@ -36,7 +36,8 @@ class WeightOnlyConfig(Controlled):
     symmetric: bool = False
     """Zero point 0: saves a zero point for each scale, and costs range where weights lean to one side."""
     clip: bool = True
-    """Search each group's range for the least squared error instead of taking all of it."""
+    """Search each group's range for the least squared error instead of taking all of it; layers that `gptq`
+    rounds keep all of theirs."""
     method: str = "rtn"
     """How to choose the integers. `rtn` rounds to the nearest. `hqq` fits scales to the bulk of the weights
     and lets a few be far off. `gptq` makes later weights of a row make up for the error of earlier ones, and
@@ -76,6 +77,7 @@ class WeightOnly(Editor[WeightOnlyConfig]):
         if self.config.method not in METHODS:
             hint = did_you_mean(self.config.method, METHODS, "the rounding methods")
             yield Problem(f"there is no rounding method {self.config.method!r}", ("method",), hint)
+        yield from problems(model, self.config)
 
     def edits(self, model: ModelGraph, context: Context, amount: float | None = None) -> Iterator[Edit]:
         layers = [one for one in chosen(model, self.config, context) if fits(one, self._scheme(), context)]

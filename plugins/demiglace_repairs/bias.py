@@ -59,7 +59,7 @@ class BiasRepair(Editor[BiasConfig]):
 
         model, original, batches = model.with_layers(), original_of(context), self.config.batches(context)
         layers = [path for path, layer in selected_layers(model, self.config) if _adds_bias(layer)]
-        stages = execution_order(model, next(iter(batches)), layers)
+        stages = execution_order(model, batches.first(), layers)
         before = {path: Moments("output") for stage in stages for path in stage}
         calibrate(original, batches, before, quiet(context))
         repaired = model.copy()

@@ -47,7 +47,7 @@ class LeastSquaresRepair(Editor[LeastSquaresConfig]):
 
         model, original, batches = model.with_layers(), original_of(context), self.config.batches(context)
         weights = model.weights(self.config.targets, self.config.ignore)
-        stages = solvable_stages(model, weights, next(iter(batches)), context)
+        stages = solvable_stages(model, weights, batches.first(), context)
         repaired = model.copy()
         for stage in context.track(stages, "solving for the remaining weights"):
             for weight, squares in self._problems(stage, original, repaired, context):

@@ -201,7 +201,7 @@ def test_what_cannot_hold_integers_is_reported_and_computes_as_before():
     torch.manual_seed(0)
     module = nn.Sequential(Own(8, 8), nn.LSTM(8, 8))
     module[0].weight.data[:] = 1
-    with pytest.raises(GraphError, match="select no layer that can be quantized"):
+    with pytest.raises(RecipeError, match="select no layer that can be quantized"):
         _quantize(module, torch.randn(2, 8), bits=8)
 
 

@@ -24,8 +24,16 @@ TESTED_APART = {
         "teacher-student",
         "distill-textbook",
     ),
+    *(
+        "mlp-dynamic-int8",
+        "lenet-static-int8",
+        "lenet-ternary",
+        "int4-gptq",
+        "lenet-bf16",
+        "static-controlled",
+    ),
 }
-"""Recipes of which this file, or `test_recipes_training.py`, knows more than that they run."""
+"""Recipes of which this file, or one beside it, knows more than that they run."""
 OFFLINE = {"mnist": ["data.root=mnist", "data.download=false"]}
 """What a recipe that would download is told to run on local files."""
 

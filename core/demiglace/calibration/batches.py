@@ -33,11 +33,29 @@ class CalibrationBatches:
             if left <= 0:
                 return
 
+    def first(self) -> Batch:
+        """The first batch that has examples.
+
+        Raises:
+            UsageError: when none has.
+        """
+        for batch in self:
+            if len(batch):
+                return batch
+        raise empty()
+
     def __len__(self) -> int:
         """The number of batches, an upper bound where the split does not know its size."""
         known = self.split.examples()
         examples = self.examples if known is None else min(self.examples, known)
         return math.ceil(examples / self.batch_size)
+
+
+def empty() -> UsageError:
+    """The error of calibration data without an example."""
+    return UsageError(
+        "the calibration data is empty", hint="give the data's calibration or train split examples"
+    )
 
 
 def calibration_batches(context: Context, examples: int, batch_size: int = 32) -> CalibrationBatches:

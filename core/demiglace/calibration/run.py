@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sized
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from demiglace.calibration.batches import empty
 from demiglace.calibration.undisturbed import undisturbed
 from demiglace.calibration.watch import Collectors, Watch, refuse_nonfinite_data
 from demiglace.data import Batch
@@ -53,12 +54,12 @@ def calibrate(
     seen = 0
     with undisturbed(model.module, context.device, gradients=watch.gradients), watch:
         for batch in context.track(batches, "calibrating", total):
+            if len(batch) == 0:
+                continue
             refuse_nonfinite_data(batch)
             outputs = watch.forward(batch)
             if watch.gradients and loss is not None:
                 watch.backward(loss(outputs, batch))
             seen += 1
     if seen == 0:
-        raise UsageError(
-            "the calibration data is empty", hint="give the data's calibration or train split examples"
-        )
+        raise empty()

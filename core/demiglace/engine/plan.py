@@ -124,7 +124,13 @@ def _random_faults(checked: Checked) -> Iterator[Fault]:
 
 
 def _step_faults(checked: Checked, step: Step, graph: ModelGraph) -> Iterator[Fault]:
-    """Selectors that match nothing; where they all match, what the pass itself refuses."""
+    """A model that is integers, to be trained; selectors that match nothing; else what the pass refuses."""
+    from demiglace.quantization import untrainable
+
+    if step.spec.kind is Kind.TRAINER and (reason := untrainable(graph.module)):
+        place = checked.recipe.place((*step.path, "use"))
+        hint = "start from the floating-point model, and quantize after the training"
+        yield Fault(f"step {step.id!r}: the model cannot be trained: {reason}", place, hint)
     unmatched_selectors = list(_selector_faults(checked, step, graph))
     yield from unmatched_selectors
     problems = () if unmatched_selectors else _pass_of(checked, step).preflight(graph)

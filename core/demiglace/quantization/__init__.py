@@ -19,6 +19,7 @@ from demiglace.quantization.swap import (
     refusal,
     weight_only_swap,
 )
+from demiglace.quantization.trainable import untrainable
 
 __all__ = [
     "MAX_BITS",
@@ -55,5 +56,6 @@ __all__ = [
     "to_integers",
     "to_real",
     "unpack",
+    "untrainable",
     "weight_only_swap",
 ]

@@ -51,6 +51,8 @@ def select_layers(
     left = {one.name for one in selected(candidates, ignore)} if ignore else set()
     found = Selection()
     for name, module in model.module.named_modules():
+        if hasattr(module, "quantized_weights") and (name or ROOT) in chosen - left:
+            found.refused[name or ROOT] = "it is quantized already"
         layer = _layer(name or ROOT, module, chosen, left)
         if layer is None:
             continue

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from demiglace.graph.edits import Swap
+from demiglace.graph.plain.module import Layer
 from demiglace.quantization.modules.fake import LOG_STEP, STEP, FakeQuantized
 from demiglace.quantization.modules.holder import weight_options, weight_tensors
 from demiglace.quantization.qtensor import QTensor
@@ -42,6 +43,8 @@ def refusal(module: nn.Module) -> str | None:
         return "it is quantized already"
     if isinstance(module, FakeQuantized):
         return "it is being trained for integers already"
+    if isinstance(module, Layer):
+        return "it is a part of a plain-data graph; quantize the model in module form"
     base = next((base for base in type(module).__mro__ if base in _TYPES), None)
     if base is None:
         return f"there is no integer form of {type(module).__name__}"

@@ -1,0 +1,32 @@
+"""Whether a model that holds integers can still be trained."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from demiglace.quantization.modules import IntegerLinear, QuantizedHolder, StaticConv1d, StaticConv2d
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_ON_INTEGERS = (IntegerLinear, StaticConv1d, StaticConv2d)
+
+
+def untrainable(module: nn.Module) -> str:
+    """Why a model cannot be trained because of its integers; empty when it can.
+
+    Layers that only store integers let gradients through, to other layers with floating-point weights.
+    """
+    layers = {name: each for name, each in module.named_modules() if isinstance(each, QuantizedHolder)}
+    rounding = [name for name, each in layers.items() if isinstance(each, _ON_INTEGERS)]
+    if rounding:
+        return f"{_listed(rounding)} computes on integers, which lets no gradient through"
+    weights = [one for one in module.parameters() if one.dim() > 1 and one.is_floating_point()]
+    if layers and not weights:
+        return f"its weights are integers ({_listed(list(layers))})"
+    return ""
+
+
+def _listed(names: list[str]) -> str:
+    others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"layer {names[0] or '.'!r}{others}"

@@ -1,0 +1,53 @@
+"""The shipped recipes that quantize, run on real digits."""
+
+import pytest
+import torch
+
+import demiglace
+from demiglace.quantization import QTensor
+
+pytestmark = pytest.mark.slow
+
+LENGTH = {
+    "lenet-ternary": ("dense.epochs=10", "ternary.epochs=12", "gate.accuracy.max_drop=0.03"),
+    "lenet-static-int8": ("dense.epochs=6",),
+    "static-controlled": ("dense.epochs=6",),
+}
+"""Recipes that are run shorter than they are shipped."""
+LAYERS = {
+    "mlp-dynamic-int8": {"DynamicLinear": 8},
+    "lenet-static-int8": {"StaticConv2d": 8, "StaticLinear": 8},
+    "lenet-ternary": {"StaticLinear": 2},
+    "int4-gptq": {"QuantizedLinear": 4},
+}
+"""The classes of layers that a recipe ends with, and the bits of their weights."""
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_recipe_ends_with_integers_keeps_its_gates_and_opens_again(name, tmp_path):
+    result = demiglace.run(f"recipe:{name}", overrides=LENGTH.get(name, ()), out=tmp_path / "run")
+    assert result.passed, [str(gate) for gate in result.gates]
+    layers = [one for one in result.model.modules() if hasattr(one, "quantized_weights")]
+    found = {type(one).__name__: one.quantized("weight").scheme.bits for one in layers}
+    assert found == LAYERS[name]
+    assert all(isinstance(weight, QTensor) for one in layers for _, weight in one.quantized_weights())
+    inputs = torch.rand(3, 1, 28, 28)
+    assert torch.equal(demiglace.load(tmp_path / "run")(inputs), result.model(inputs))
+
+
+def test_bfloat16_is_half_and_takes_and_gives_float32():
+    result = demiglace.run("recipe:lenet-bf16", overrides=["dense.epochs=3"])
+    assert result.passed
+    assert {one.dtype for one in result.model.parameters()} == {torch.bfloat16}
+    assert result.model(torch.rand(2, 1, 28, 28)).dtype == torch.float32
+
+
+def test_control_keeps_the_drop_on_the_validation_split_and_names_what_went_back():
+    overrides = ("dense.epochs=6", "int4.max_drop=0.0", "gate.accuracy.max_drop=0.02")
+    result = demiglace.run("recipe:static-controlled", overrides=overrides)
+    assert result.passed
+    figures = result.steps[1].figures
+    assert figures["accuracy_drop"] <= 0.0
+    assert set(figures["returned"]) == set(result.steps[1].left_alone)
+    for name in figures["returned"]:
+        assert result.model.get_submodule(name).weight.dtype == torch.float32
