@@ -32,6 +32,8 @@ def test_json_tells_everything(call, acme):
         "sources": [],
         "recipes": [],
         "rules": [],
+        "roundings": [],
+        "criteria": [],
     }
     assert plugins["bad"]["status"] == "broken"
     assert "no_such_module_of_acme" in plugins["bad"]["error"]

@@ -69,8 +69,7 @@ class _Swaps:
         children = self._chain(branch.sum, rest, holder) if holder else None
         if children is None:
             return []
-        written = bool(self.flow.writers(self.flow.homes[branch.sum])) and self._changed_later(branch)
-        return [_skip(holder, "copy" if written else "same", children)]
+        return [_skip(holder, "copy" if self._changed_later(branch) else "same", children)]
 
     def _changed_later(self, branch: Branch) -> bool:
         """Whether something works in place on the sum, which will be the shortcut itself."""
