@@ -35,12 +35,12 @@ def test_98_percent_are_reported_beside_a_control_that_was_not_pruned():
 
 
 def test_a_quarter_size_student_learns_from_a_teacher_that_its_recipe_trains():
-    result = run("teacher-student", "distill.epochs=10")
+    result = run("teacher-student", "distill.epochs=25")
     counted = sum(one.numel() for one in result.model.parameters())
     assert counted <= 431_080 / 4
     step = result.steps[0]
-    assert step.metrics["accuracy"].value >= 0.88
-    assert set(step.control) == set(step.metrics), "the same student on labels alone"
+    alone = step.control["accuracy"].value
+    assert step.metrics["accuracy"].value > alone > 0.9, "the same student on labels alone"
     assert "loss.soft.kl" in step.figures["history"][0]
     assert "loss.soft.kl" not in step.figures["control"]["history"][0]
 

@@ -14,10 +14,12 @@ import torch
 import demiglace
 from demiglace.data import Batch
 from demiglace.errors import UsageError
+from demiglace.training.checkpoint import read_checkpoint
 from demiglace.training.processes import Processes
 
 PRUNE = {"use": "prune.magnitude", "amount": 0.8, "schedule": {"end": 0.5}}
 TRAIN = {"use": "train.supervised", "epochs": 3, "optimizer": {"name": "Adam", "lr": 0.01}, "with": [PRUNE]}
+TRAIN["checkpoint"] = True
 RECIPE = {
     "name": "two",
     "model": {"use": "mlp", "widths": [12, 16, 4]},
@@ -65,6 +67,10 @@ def test_two_processes_train_one_model_as_one_with_the_doubled_batch_does(tmp_pa
     assert first["history"] == second["history"]
     assert (first["path"], second["path"]) == (str(tmp_path / "run"), "None")
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "done"
+    [kept] = (tmp_path / "run").glob("steps/*/checkpoints/*")
+    randomness = read_checkpoint(kept).state["parts"]["random"]["processes"]
+    assert len(randomness) == 2, "each process has random numbers of its own"
+    assert not torch.equal(randomness[0]["torch"], randomness[1]["torch"])
     alone = demiglace.run(RECIPE, overrides=["data.batch_size=32"])
     losses = [entry["loss"] for entry in alone.steps[0].figures["history"]]
     assert [entry["loss"] for entry in first["history"]] == pytest.approx(losses, abs=1e-5)
