@@ -2,8 +2,8 @@
 
 Both sides train one wide perceptron on the same batches with the same optimizer, in turn; the median of the
 pairs' ratios of processor time counts. A step should take 20 ms or more: --width sets that. The pruner acts
-every 2 % of the training. The teacher has four times the student's MACs; the second epoch of a distillation is
-what two epochs take more than one.
+every 2 % of the training. The teacher has four times the student's MACs; the second epoch of a distillation
+is what two epochs take more than one.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def by_recipe(net: nn.Module, data: list[tuple[torch.Tensor, torch.Tensor]], *pa
 
 
 def second_epoch(width: int, cache: bool) -> float:
-    """Processor seconds of the second epoch of a student that learns from a teacher of four times its MACs."""
+    """Processor seconds of the second epoch of a student whose teacher has four times its MACs."""
 
     def seconds(epochs: int) -> float:
         soft = {"use": "distill.logits", "alpha": 1.0, "cache": cache}

@@ -182,7 +182,13 @@ def test_n_of_m_is_held_from_its_moment_on(network, data):
 
 def test_every_editor_that_prunes_is_tried_here():
     built_in = {name for name in discover().passes if name.startswith("prune.")}
-    assert built_in == {*STRUCTURAL, *MASKS, "prune.nm", "prune.finalize"}
+    assert built_in == {*STRUCTURAL, *MASKS, "prune.nm", "prune.blocks", "prune.finalize"}
+
+
+def test_a_block_goes_between_two_steps(network, data):
+    blocks = editor("prune.blocks", amount=0.5)
+    train(network, data, Scheduled(blocks, Schedule(shape="one_shot", begin=0.5), "blocks"))
+    assert len(list(network.module.parameters())) < 16
 
 
 def test_a_captured_layer_keeps_the_model_from_becoming_a_graph(network, data):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -87,13 +87,7 @@ class Changing:
 
     def _change(self, edits: Sequence[Edit]) -> None:
         """Apply edits, cuts verified; what the optimizer trains must stay what the model computes with."""
-        module = self.model.module
-        stepping = self._started and not self._concluding
-        if stepping and any(isinstance(edit, Swap) for edit in edits):
-            raise GraphError(
-                "a module cannot be swapped in the middle of training: the optimizer would train what it was",
-                hint="let the participant swap in `prepare` or `finish`",
-            )
+        module, known = self.model.module, set(_tensors(self.model.module))
         transaction, _ = apply_verified(self.model, edits)
         if self.model.module is not module and not self._takes_graph(module):
             transaction.rollback()
@@ -101,6 +95,15 @@ class Changing:
                 "this cut needs the model in graph form, which cannot begin where a caller's own loop or a "
                 "captured layer holds on to the module",
                 hint="make the cut as a step of its own before the train pass",
+            )
+        swaps = any(isinstance(edit, Swap) for edit in edits)
+        stepping = self._started and not self._concluding
+        if swaps and stepping and not known.issuperset(_tensors(self.model.module)):
+            transaction.rollback()
+            raise GraphError(
+                "a module with weights of its own cannot be swapped in in the middle of training: the "
+                "optimizer would not train them",
+                hint="let the participant swap in `prepare` or `finish`",
             )
         transaction.commit()
 
@@ -124,3 +127,9 @@ class Changing:
 def cuts_of(edits: Iterable[StructuralEdit]) -> list[Cut]:
     """The cuts among edits."""
     return [edit for edit in edits if isinstance(edit, Cut)]
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    """Every parameter and buffer."""
+    yield from module.parameters()
+    yield from module.buffers()

@@ -13,7 +13,7 @@ from demiglace.graph.model_graph import types_of
 from demiglace.graph.names import named_tensors
 from demiglace.graph.origins import CallerOrigin
 from demiglace.graph.plain.module import PlainGraph
-from demiglace.graph.plain.nodes import GraphData, TensorRef, references
+from demiglace.graph.plain.nodes import GraphData, Node, TensorRef, references
 from demiglace.graph.plain.reading import Reader
 
 if TYPE_CHECKING:
@@ -56,11 +56,21 @@ def traced_names(model: ModelGraph) -> dict[str, str]:
     Raises:
         GraphError: when tracing finds other calls than the graph makes.
     """
-    own = model.module.graph_data.nodes if isinstance(model.module, PlainGraph) else []
+    own = _read_nodes(model.module.graph_data) if isinstance(model.module, PlainGraph) else []
     traced = Reader(model.exported).data().nodes
     if [node.op for node in own] != [node.op for node in traced]:
         raise GraphError("tracing the graph gives other calls than it makes")
     return {node.name: other.name for node, other in zip(own, traced, strict=True)}
+
+
+def _read_nodes(data: GraphData) -> list[Node]:
+    """A graph's nodes without the sizes that no node reads since a cut wrote numbers in their place."""
+    read, kept = {one.name for one in references(data.outputs)}, []
+    for node in reversed(data.nodes):
+        if node.name in read or not node.op.startswith("operator."):
+            read |= {one.name for one in node.references()}
+            kept.append(node)
+    return kept[::-1]
 
 
 def portable(model: ModelGraph) -> PlainGraph | None:
