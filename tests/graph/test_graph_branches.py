@@ -341,3 +341,33 @@ def test_saved_models_open_without_their_branches(form, tmp_path):
     save(pruned, tmp_path / "model", origin=pruned.origin)
     opened = load(tmp_path / "model", model=net(two))
     assert torch.equal(opened(INPUTS), pruned.module(INPUTS))
+
+
+class Viewed(nn.Module):
+    """A branch whose forward has widths written into it, which a cut must change in the right calls."""
+
+    def __init__(self, heads):
+        super().__init__()
+        self.heads, self.inner, self.back = heads, nn.Linear(8, 16), nn.Linear(16, 8)
+
+    def forward(self, x):
+        y = self.inner(x).view(len(x), -1, self.heads, 16 // self.heads).transpose(1, 2)
+        return x + self.back(torch.relu(y).transpose(1, 2).reshape(len(x), -1, 16))
+
+
+def test_a_graph_without_a_branch_is_cut_in_the_right_calls():
+    from demiglace.graph import removal_edits
+
+    torch.manual_seed(0)
+    tokens = torch.randn(2, 3, 8)
+    one = ModelGraph(nn.Sequential(Viewed(2), Viewed(4), Viewed(8)).eval(), Example((tokens,)))
+    apply(one, [Lower()]).commit()
+    remove(one, {"0"})
+    for _ in range(2):
+        groups = [group for group in one.groups if group.name.endswith("inner")]
+        assert len(groups) == 2
+        transaction, verified = apply_verified(
+            one, removal_edits(one, [(group, torch.arange(group.units // 2)) for group in groups])
+        )
+        transaction.commit()
+        assert verified.equality == "exact"
