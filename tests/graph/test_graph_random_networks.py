@@ -104,6 +104,39 @@ class Gate(nn.Module):
         return value * gate.sigmoid()
 
 
+class Scan(nn.Module):
+    """A recurrent layer over the positions of an image, in both directions."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.layer = nn.GRU(width, 3, batch_first=True, bidirectional=True)
+
+    def forward(self, x):
+        return self.layer(x.flatten(2).transpose(1, 2))[0].transpose(1, 2).unflatten(2, x.shape[2:])
+
+
+class Turned(nn.Module):
+    """Channels change places, and meet themselves."""
+
+    def __init__(self, by):
+        super().__init__()
+        self.by = by
+
+    def forward(self, x):
+        return x.flip(1) + x.roll(self.by, 1)
+
+
+class Rescaled(nn.Module):
+    """Channels become positions and are averaged back."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return F.avg_pool2d(F.pixel_shuffle(self.layer(x), 2), 2)
+
+
 def _conv(i, o, **more):
     return nn.Sequential(nn.Conv2d(i, o, 3, padding=1, **more), nn.BatchNorm2d(o), nn.SiLU())
 
@@ -146,6 +179,21 @@ BLOCKS = {
     "gate": lambda draw, width: (Gate(nn.Conv2d(width, 12, 1)), 6),
     "excite": lambda draw, width: (Excite(width), width),
     "attention": lambda draw, width: (Attention(width, draw(st.sampled_from([2, 3]))), width),
+    "gated linear unit": lambda draw, width: (nn.Sequential(nn.Conv2d(width, 10, 1), nn.GLU(1)), 5),
+    "instance norm": lambda draw, width: (
+        nn.Sequential(nn.Conv2d(width, 6, 1), nn.InstanceNorm2d(6, affine=True), nn.Tanh()),
+        6,
+    ),
+    "pixel shuffle": lambda draw, width: (Rescaled(nn.Conv2d(width, 20, 1)), 5),
+    "scan": lambda draw, width: (Scan(width), 6),
+    "shuffle operator": lambda draw, width: (
+        (nn.ChannelShuffle(3), width) if width % 3 == 0 else _plain(draw, width)
+    ),
+    "transposed": lambda draw, width: (
+        nn.ConvTranspose2d(width, 6, 1, groups=draw(st.sampled_from([g for g in (1, 2) if width % g == 0]))),
+        6,
+    ),
+    "turned": lambda draw, width: (Turned(draw(st.integers(-3, 3))), width),
     "group norm": lambda draw, width: (
         nn.Sequential(nn.Conv2d(width, 8, 1), nn.GroupNorm(4, 8), nn.ReLU()),
         8,
