@@ -177,4 +177,18 @@ TOYS: dict[str, Toy] = {
         {("v", 1): itself, ("w", 1): itself},
         form="module",
     ),
+    "attention whose mean weights nobody reads": Toy(
+        lambda: Net(
+            lambda s, x: (lambda y: s.b(s.m(y, y, y)[0]))(s.a(x)),
+            a=nn.Linear(5, 12),
+            m=nn.MultiheadAttention(12, 4, batch_first=True),
+            b=nn.Linear(12, 3),
+        ),
+        (2, 7, 5),
+        4,
+        {
+            ("m.in_proj_weight", 0): lambda u: [k * 12 + u * 3 + d for k in range(3) for d in range(3)],
+            ("m.out_proj.weight", 1): run(0, 3),
+        },
+    ),
 }

@@ -62,6 +62,8 @@ class Call:
     layer: str
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
+    #: Whether no output depends on it.
+    dead: bool = False
     result: Result = None
 
     @cached_property
@@ -132,8 +134,8 @@ class Call:
         return table[:, 0]
 
     def freeze(self, axis: Axis, why: str) -> None:
-        """Never cut an axis's labels."""
-        if axis is not None:
+        """Never cut an axis's labels; what nothing reads asks for nothing."""
+        if axis is not None and not self.dead:
             self.tracer.labels.freeze(axis, f"{self.op} in {self.layer!r} {why}")
 
     def role(self, axis: Axis, role: str) -> None:
@@ -203,11 +205,12 @@ class Tracer:
         """Label one exported graph; `mode` keeps the names of several graphs apart."""
         names = _tensor_names(program)
         values: dict[fx.Node, Any] = {}
+        alive = _alive(program)
         for node in program.graph.nodes:
             if node.op == "placeholder":
                 values[node] = self._input(node, names.get(node.name))
             elif node.op == "call_function":
-                values[node] = self._call(node, values, mode)
+                values[node] = self._call(node, values, mode, alive)
             elif node.op == "output":
                 self._freeze_outputs(node, values, program)
 
@@ -237,7 +240,7 @@ class Tracer:
         axes = tuple(slot.labels if len(slot.labels) > 1 else None for slot in self.slots[tensor])
         return Value(shape, axes, (True,) * len(shape))
 
-    def _call(self, node: fx.Node, values: dict[fx.Node, Any], mode: str) -> Any:
+    def _call(self, node: fx.Node, values: dict[fx.Node, Any], mode: str, alive: set[fx.Node]) -> Any:
         self.memory.note(node)
         if node.target is operator.getitem:
             return values[node.args[0]][node.args[1]]  # type: ignore[index]
@@ -245,7 +248,8 @@ class Tracer:
             return self._foreign(node, values, mode)
         args, kwargs = fx.map_arg((node.args, node.kwargs), lambda one: values[one])
         op = str(node.target.overloadpacket)
-        call = Call(self, f"{mode}:{node.name}", node, op, layer_of(node), args, kwargs)
+        dead = node not in alive
+        call = Call(self, f"{mode}:{node.name}", node, op, layer_of(node), args, kwargs, dead)
         call.result = self._apply(call)
         self.calls.append(call)
         self._written(call, values)
@@ -304,6 +308,17 @@ class Tracer:
                 for axis in item.axes if isinstance(item, Value) else ():
                     if axis is not None:
                         self.labels.freeze(axis, "it is an output of the model")
+
+
+def _alive(program: ExportedProgram) -> set[fx.Node]:
+    """The calls that an output depends on, or that write to what others read."""
+    found: set[fx.Node] = set()
+    for node in reversed(list(program.graph.nodes)):
+        schema = getattr(node.target, "_schema", None)
+        if node.op == "output" or (schema is not None and schema.is_mutable) or node in found:
+            found.add(node)
+            found.update(node.all_input_nodes)
+    return found
 
 
 def _without_zeros(value: Any) -> Any:
