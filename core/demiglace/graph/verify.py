@@ -38,12 +38,12 @@ DOUBLE_UP_TO = 100_000_000
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 5e-3}
 """The largest difference allowed, as a share of the largest output.
 
-Measured in float64 on 473 networks of one pattern each, of which one cut at a time was put out of line by one
-index, by all, or by an exchange of two axes: right cuts differ by 2e-14 at most; of 1,859 wrong cuts that were
-refused, 1,099 by their outputs, these differ by 1.5e-3 at least, in the median by 0.9. The other 32 do not change
-what the network computes, such as the bias of a key under a softmax. Attention multiplies rounding with depth, up
-to a few thousand times the precision, so the float32 bound, which rests on one model (vit_l_32: a right cut
-differs by 4e-4), lies above the faintest wrong cuts.
+Measured in float64 on 473 networks of one pattern each, of which one cut at a time was put out of line by
+one index, by all, or by an exchange of two axes: right cuts differ by 2e-14 at most; of 1,859 wrong cuts
+that were refused, 1,099 by their outputs, these differ by 1.5e-3 at least, in the median by 0.9. The other
+32 do not change what the network computes, such as the bias of a key under a softmax. Attention multiplies
+rounding with depth, up to a few thousand times the precision, so the float32 bound, which rests on one
+model (vit_l_32: a right cut differs by 4e-4), lies above the faintest wrong cuts.
 """
 _SIZES = 2
 """Batch sizes that are compared, where the model allows it."""
