@@ -104,15 +104,46 @@ def test_a_wrong_index_that_only_training_reads_is_found(tensor, dim):
     torch.manual_seed(0)
     model = model_of(Auxiliary().eval())
     edits = first_half(model)
-    transaction, verified = apply_verified(model, shifted(edits, tensor, dim))
-    # The graph of inference has no such head, and is right.
-    assert verified is not None
-    assert verified.form == "graph"
-    assert "in training" in verified.reason
-    transaction.rollback()
+    with pytest.raises(VerificationError, match="in training"):
+        apply_verified(model, shifted(edits, tensor, dim))
     transaction, _ = apply_verified(model, edits)
     transaction.commit()
     assert [one.shape for one in model.module.train()(torch.rand(3, 5))] == [(3, 4), (3, 4)]
+
+
+class Widths(Auxiliary):
+    """Its code knows a width, so that only the graph of inference, without the other head, can follow."""
+
+    def forward(self, x):
+        return super().forward(x) if self.training else self.head(self.body(x).relu().view(-1, 8))
+
+
+def test_a_graph_takes_no_cut_of_what_only_training_reads():
+    model = model_of(Widths().eval())
+    transaction, verified = apply_verified(model, first_half(model))
+    transaction.commit()
+    assert verified is not None
+    assert verified.form == "graph"
+    assert {name for name, _ in model.module.named_children()} == {"body", "head"}
+    assert model.module.get_parameter("body.weight").shape == (4, 5)
+
+
+def test_cuts_that_are_no_whole_units_fit_no_graph():
+    """Together they may leave a recurrent layer no unit, at which a kernel of torch ends the process."""
+
+    class Scan(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scan, self.out = nn.LSTM(5, 4, batch_first=True), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.out(self.scan(x)[0])
+
+    model = model_of(Scan(), torch.rand(2, 4, 5))
+    edits = removal_edits(model, [(model.groups[-1], torch.tensor([0, 1]))])
+    with pytest.raises(VerificationError, match="goes together"):
+        apply_verified(model, shifted(edits, "out.weight", 1))
+    assert model.module.scan.hidden_size == 4
 
 
 def test_one_item_hides_nothing_behind_a_relu():

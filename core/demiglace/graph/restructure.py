@@ -59,6 +59,21 @@ def apply_verified(model: ModelGraph, edits: Iterable[Edit]) -> tuple[Transactio
     return _as_graph(model, todo, removal, reference, reason)
 
 
+def _check_whole(removal: Removal, reference: Reference, reason: str) -> None:
+    """Refuse cuts that take a part of what goes together: no sizes of a graph would fit them.
+
+    A recurrent layer that is left no unit ends the process in some of torch's kernels.
+    """
+    for (tensor, dim), cut in reference.cuts.items():
+        labels = removal.tracer.slots[tensor][dim].labels
+        if removal.size(labels, len(labels)) != len(cut.kept):
+            raise VerificationError(
+                f"{reason}; and {tensor!r} keeps {len(cut.kept)} indices of dimension {dim}, "
+                "while other cuts remove more that goes together with them",
+                hint="take the cuts from `removal_edits`, which removes whole units",
+            )
+
+
 def _held(graph: PlainGraph, edits: Sequence[Edit]) -> Iterator[Edit]:
     """The edits that a graph needs: it has no attributes, nor tensors that only training reads."""
     tensors = {name for name, _ in named_tensors(graph)}
@@ -84,6 +99,7 @@ def _as_graph(
 
     from demiglace.graph.plain import PlainGraph, in_double, keeps_dtypes, traced_names
 
+    _check_whole(removal, reference, reason)
     given = isinstance(model.module, PlainGraph)
     names = traced_names(model) if given else {}
     # What only training runs, such as auxiliary heads, is not in a graph of inference.
