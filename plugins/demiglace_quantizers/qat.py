@@ -28,7 +28,8 @@ class QatConfig(Targeted):
     """Train while the weights compute as integers of 8 to 2 bits, and make them integers in the end.
 
     Weights are symmetric, each output with a step size that is learned. Linear layers and convolutions end
-    as those of `quantize.static`, all others as those of `quantize.weight_only`.
+    as those of `quantize.static`, all others as those of `quantize.weight_only`. Pruners of weights can take
+    part beside it; structures are cut before.
     """
 
     bits: Literal[8, 6, 4, 3, 2] = 8

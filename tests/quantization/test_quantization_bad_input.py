@@ -160,8 +160,12 @@ def test_layers_beside_stored_integers_can_be_trained_but_not_before_integer_ari
     before = module[1].weight.detach().clone()
     _run(module, part, fit, data={"train": labelled})
     assert not torch.equal(module[1].weight, before)
+    integer = {"use": "quantize.dynamic", "targets": ["3"]}
     with pytest.raises(RecipeError, match=r"model\.trainable"):
-        demiglace.check({"name": "q", "pass": [{"use": "quantize.dynamic", "targets": ["3"]}, fit]})
+        demiglace.check({"name": "q", "pass": [integer, fit]})
+    module = _run(_made(), integer).model
+    with pytest.raises(RecipeError, match="layer '3' computes on integers"):
+        _run(module, fit, data={"train": labelled})
 
 
 @pytest.mark.parametrize("method", ["gptq", "adaround"])

@@ -43,11 +43,10 @@ def test_bfloat16_is_half_and_takes_and_gives_float32():
 
 
 def test_control_keeps_the_drop_on_the_validation_split_and_names_what_went_back():
-    overrides = ("dense.epochs=6", "int4.max_drop=0.0", "gate.accuracy.max_drop=0.02")
-    result = demiglace.run("recipe:static-controlled", overrides=overrides)
+    result = demiglace.run("recipe:static-controlled", overrides=LENGTH["static-controlled"])
     assert result.passed
     figures = result.steps[1].figures
-    assert figures["accuracy_drop"] <= 0.0
+    assert figures["accuracy_drop"] <= 0.005
     assert set(figures["returned"]) == set(result.steps[1].left_alone)
     for name in figures["returned"]:
         assert result.model.get_submodule(name).weight.dtype == torch.float32

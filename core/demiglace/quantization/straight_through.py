@@ -10,6 +10,8 @@ from torch import Tensor
 from demiglace.quantization.affine import fit
 from demiglace.quantization.scheme import Scheme
 
+_LEAST = 1e-24  # that a step size's square is taken for, so that nothing is divided by zero
+
 
 def rounded(values: Tensor, low: int, high: int) -> Tensor:
     """The nearest integers from `low` to `high`; the gradient passes where nothing saturates.
@@ -32,14 +34,17 @@ def learned_step(start: Tensor, log_step: Tensor, weights: int, high: int) -> Te
         weights: how many weights share a step size.
         high: the largest integer.
     """
-    pulled = log_step / (math.sqrt(weights * high) * start.square())
+    pulled = log_step / (math.sqrt(weights * high) * start.square().clamp_min(_LEAST))
     # The difference is 0: it changes the gradient alone.
     return start * (log_step.detach() + (pulled - pulled.detach())).exp()
 
 
 def fake_symmetric(values: Tensor, step: Tensor, scheme: Scheme) -> Tensor:
-    """Values as their integers stand for them; the step's gradient is that of LSQ (equation 3)."""
-    return rounded(values / step, scheme.low, scheme.high) * step
+    """Values as their integers stand for them; the step's gradient is that of LSQ (equation 3).
+
+    A step size of 0 gives zeros: the proof of a cut compares with a model whose removed rows are all 0.
+    """
+    return rounded(values / torch.where(step == 0, 1.0, step), scheme.low, scheme.high) * step
 
 
 def fake_affine(values: Tensor, low: Tensor, high: Tensor, scheme: Scheme) -> Tensor:

@@ -1,0 +1,102 @@
+"""What quantizers do to all-MiniLM-L6-v2: fidelity of sentence embeddings, files, processor time.
+
+Needs the published folder (`config.json`, `model.safetensors`, `tokenizer.json`) and the package `tokenizers`:
+`python -m benchmarks.bench_sentences FOLDER`. Prints, for 1,000 sentences, the mean cosine with the original's
+embeddings and the share whose nearest neighbour among 200 stays the same. Calibrates on 256 other sentences.
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import demiglace
+
+WEIGHTS = {"use": "quantize.weight_only"}
+DYNAMIC = {"use": "quantize.dynamic"}
+WAYS: dict[str, list[dict[str, Any]]] = {
+    "8 bits": [WEIGHTS],
+    "8 bits, gptq": [WEIGHTS | {"method": "gptq"}],
+    "4 bits in groups of 32": [WEIGHTS | {"bits": 4, "group_size": 32}],
+    "4 bits in groups of 32, gptq": [WEIGHTS | {"bits": 4, "group_size": 32, "method": "gptq"}],
+    "dynamic": [DYNAMIC],
+    "smoothed, dynamic": [{"use": "quantize.smooth"}, DYNAMIC],
+}
+SET = 200  # sentences among which neighbours are looked for
+
+
+def main() -> int:
+    """Print the table; without a folder, say what is needed."""
+    if len(sys.argv) < 2:
+        print("give the folder of all-MiniLM-L6-v2 to measure it")
+        return 0
+    folder = Path(sys.argv[1])
+    sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "benchmarks"))
+    import bert
+    from sentences import sentences
+
+    torch.set_num_threads(1)
+    original, texts = bert.load(folder), sentences(5 * SET + 256)
+    encode = encoder(folder / "tokenizer.json")
+    calibration = [encode(texts[at : at + 32]) for at in range(0, 256, 32)]
+    test = [encode(texts[at : at + 50]) for at in range(256, len(texts), 50)]
+    wanted = embedded(original, test)
+    print(f"{'':30s} cosine  neighbours kept    MB  processor seconds")
+    for way, passes in WAYS.items():
+        model, started = copy.deepcopy(original), time.process_time()
+        with tempfile.TemporaryDirectory() as out:
+            recipe = {"name": "bench", "pass": passes}
+            example = calibration[0]
+            demiglace.run(recipe, model=model, data=calibration, example_inputs=example, out=f"{out}/run")
+            size = sum(file.stat().st_size for file in Path(out, "run", "model").iterdir()) / 1e6
+        seconds, found = time.process_time() - started, embedded(model, test)
+        cosine = float(torch.cosine_similarity(found, wanted).mean())
+        print(f"{way:30s} {cosine:.4f} {kept(found, wanted):12.3f} {size:11.2f} {seconds:10.0f}", flush=True)
+    return 0
+
+
+def encoder(path: Path) -> Any:
+    """A function from sentences to the model's inputs."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.enable_truncation(64)
+    tokenizer.enable_padding()
+
+    def encode(texts: list[str]) -> dict[str, Tensor]:
+        found = tokenizer.encode_batch(texts)
+        return {
+            "input_ids": torch.tensor([one.ids for one in found]),
+            "attention_mask": torch.tensor([one.attention_mask for one in found]),
+        }
+
+    return encode
+
+
+def embedded(model: nn.Module, batches: list[dict[str, Tensor]]) -> Tensor:
+    """The embeddings of all sentences, `[sentences, width]`."""
+    with torch.inference_mode():
+        return torch.cat([model(**batch) for batch in batches])
+
+
+def kept(found: Tensor, wanted: Tensor) -> float:
+    """The share of sentences whose nearest neighbour in their set is the original's."""
+    pairs = zip(found.split(SET), wanted.split(SET), strict=True)
+    return statistics.mean(float((nearest(one) == nearest(two)).double().mean()) for one, two in pairs)
+
+
+def nearest(embeddings: Tensor) -> Tensor:
+    """For each sentence the index of the nearest other."""
+    return (embeddings @ embeddings.T).fill_diagonal_(-1).argmax(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
