@@ -1,8 +1,9 @@
 """What quantizers do to all-MiniLM-L6-v2: fidelity of sentence embeddings, files, processor time.
 
-Needs the published folder (`config.json`, `model.safetensors`, `tokenizer.json`) and the package `tokenizers`:
-`python -m benchmarks.bench_sentences FOLDER`. Prints, for 1,000 sentences, the mean cosine with the original's
-embeddings and the share whose nearest neighbour among 200 stays the same. Calibrates on 256 other sentences.
+Needs the published folder (`config.json`, `model.safetensors`, `tokenizer.json`) and the package
+`tokenizers`: `python -m benchmarks.bench_sentences FOLDER`. Prints, for 1,000 sentences, the mean cosine with
+the original's embeddings and the share whose nearest neighbour among 200 stays the same. Calibrates on 256
+other sentences.
 """
 
 from __future__ import annotations
