@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Keeps = Sequence["Tensor | None"]
 
-_CHUNK = 1 << 19  # elements at a time: a few of these fit into a processor's cache
+_CHUNK = 1 << 17  # elements at a time: a few of these fit into a processor's cache
 _DIGIT = 16  # bits
 _SAMPLE = 1 << 14  # elements that stand for all
 _DEVIATIONS = 6  # standard deviations of a rank in the sample that the sample may be wrong by
