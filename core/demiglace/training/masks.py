@@ -32,10 +32,11 @@ def hold_masks(optimizer: Optimizer, model: ModelGraph) -> RemovableHandle:
         for name, keep in model.masks.items():
             tensor = named_tensor(model, name).detach()
             known, own = bits.get(name, (None, keep))
-            if known is not keep or own.itemsize != tensor.itemsize:
+            if own.shape != tensor.shape or own.itemsize != tensor.itemsize:
                 # As wide as the weights: nothing has to be converted in a step, which takes half the time.
-                own = -keep.to(_INTEGERS[tensor.itemsize])
-                bits[name] = (keep, own)
+                known, own = None, torch.empty_like(tensor, dtype=_INTEGERS[tensor.itemsize])
+            if known is not keep:
+                bits[name] = (keep, own.copy_(keep).neg_())
             tensor.view(own.dtype).bitwise_and_(own)
 
     return optimizer.register_step_post_hook(after_step)
