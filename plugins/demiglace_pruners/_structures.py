@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
 
 from demiglace.errors import GraphError, UsageError
-from demiglace.passes import Asked, Context, Contract, CriterionSpec, Editor, Share, Targeted
+from demiglace.passes import Asked, Context, Contract, CriterionSpec, Editor, Problem, Share, Targeted
 from demiglace.plugins import Registry, discover
 from demiglace.recipe import did_you_mean
 from demiglace.recipe.selectors import selected
+from demiglace_pruners._selection import Selection, problems, taken
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,6 +111,9 @@ class StructuralEditor(Editor[StructuralConfig]):
         """Whether this pass works on a group, selectors aside."""
         return True
 
+    def preflight(self, model: ModelGraph) -> Iterator[Problem]:
+        yield from problems(self, model)
+
     def edits(
         self, model: ModelGraph, context: Context, amount: float | None = None
     ) -> Iterator[Cut | SetAttr]:
@@ -121,7 +125,7 @@ class StructuralEditor(Editor[StructuralConfig]):
                 f"{self.config.of!r}",
                 hint='write of = "units", or make the pass a step of its own',
             )
-        groups = self._groups(model, context)
+        groups = taken(self, model, context)
         scored = self._scores(model, groups, context)
         # A schedule has steps of its own.
         steps = self.config.steps if amount is None else 1
@@ -135,34 +139,30 @@ class StructuralEditor(Editor[StructuralConfig]):
         self._say_what_limits_keep(model, context, chosen, share)
         yield from removal_edits(model, chosen)
 
-    def _groups(self, model: ModelGraph, context: Context) -> list[Group]:
-        """The groups that the selectors take; what they name and cannot be cut is reported.
+    def selection(self, model: ModelGraph) -> Selection[Group]:
+        """The groups that the selectors take.
 
         Raises:
-            GraphError: when there is none.
+            GraphError: when the model cannot be traced.
         """
         candidates = model.candidates()
         chosen = {one.name for one in selected(candidates, self.config.targets, self.config.ignore)}
         ignored = {one.name for one in selected(candidates, self.config.ignore)}
-        for (tensor, _), reason in model.traced.frozen.items():
-            if tensor in chosen or _layer(tensor) in chosen:
-                context.leave_alone(tensor, reason)
+        left = {
+            tensor: reason
+            for (tensor, _), reason in model.traced.frozen.items()
+            if tensor in chosen or _layer(tensor) in chosen
+        }
         taken = []
         for group in model.groups:
             if not self.takes(group, model):
                 continue
             names = _names(group)
             if names & ignored:
-                context.leave_alone(group.name, f"tied to {min(names & ignored)}, which is ignored")
+                left[group.name] = f"tied to {min(names & ignored)}, which is ignored"
             elif names & chosen:
                 taken.append(group)
-        if not taken:
-            raise GraphError(
-                f"targets {self.config.targets} without {self.config.ignore} select no {self.units} "
-                "that can be removed",
-                hint="`demiglace graph RECIPE` lists what can be removed, and why the rest cannot",
-            )
-        return taken
+        return Selection(taken, left)
 
     def _scores(
         self, model: ModelGraph, groups: Sequence[Group], context: Context

@@ -9,8 +9,9 @@ from pydantic import Field
 
 from demiglace.errors import GraphError, UsageError
 from demiglace.graph import Swap
-from demiglace.passes import Asked, Context, Contract, Editor, Kind, PassSpec, Share, Targeted
+from demiglace.passes import Asked, Context, Contract, Editor, Kind, PassSpec, Problem, Share, Targeted
 from demiglace.recipe.selectors import selected
+from demiglace_pruners._selection import Selection, problems, taken
 
 if TYPE_CHECKING:
     from demiglace.graph import Branch, Bypass, ModelGraph
@@ -58,6 +59,12 @@ class BlocksConfig(Targeted):
 class Blocks(Editor[BlocksConfig]):
     """Ranks residual branches and removes the least important."""
 
+    #: What a structure is called in messages.
+    units = "residual branches"
+
+    def preflight(self, model: ModelGraph) -> Iterator[Problem]:
+        yield from problems(self, model)
+
     def edits(
         self, model: ModelGraph, context: Context, amount: float | None = None
     ) -> Iterator[Swap | Bypass]:
@@ -68,7 +75,7 @@ class Blocks(Editor[BlocksConfig]):
                 "residual branches cannot be removed while the model trains",
                 hint="make prune.blocks a step of its own, before or after the training",
             )
-        branches = self._branches(model, context)
+        branches = taken(self, model, context)
         ranked = [branches[place] for place in self._order(model, branches, context)]
         removed = ranked[: self._count(model, ranked, context)]
         # The model's order is what the core expects.
@@ -76,32 +83,24 @@ class Blocks(Editor[BlocksConfig]):
         self._report(model, context, removed, [edit for edit in edits if isinstance(edit, Swap)])
         yield from edits
 
-    def _branches(self, model: ModelGraph, context: Context) -> list[Branch]:
-        """The branches that the selectors take; what they name and cannot go is reported.
+    def selection(self, model: ModelGraph) -> Selection[Branch]:
+        """The branches that the selectors take.
 
         Raises:
-            GraphError: when there is none.
+            GraphError: when the model cannot be traced.
         """
         candidates = model.candidates()
         chosen = {one.name for one in selected(candidates, self.config.targets, self.config.ignore)}
         ignored = {one.name for one in selected(candidates, self.config.ignore)}
-        for name, reason in model.branches.stuck.items():
-            if name in chosen:
-                context.leave_alone(name, reason)
+        left = {name: reason for name, reason in model.branches.stuck.items() if name in chosen}
         taken = []
         for branch in model.branches.found:
             names = {branch.holder, *branch.layers, *branch.parameters}
             if names & ignored:
-                context.leave_alone(branch.name, f"it holds {min(names & ignored)}, which is ignored")
+                left[branch.name] = f"it holds {min(names & ignored)}, which is ignored"
             elif names & chosen:
                 taken.append(branch)
-        if not taken:
-            raise GraphError(
-                f"targets {self.config.targets} without {self.config.ignore} select no residual branch "
-                "that can be removed",
-                hint="`demiglace graph RECIPE` lists the branches, and why some cannot be removed",
-            )
-        return taken
+        return Selection(taken, left)
 
     def _order(self, model: ModelGraph, branches: Sequence[Branch], context: Context) -> list[int]:
         """The places of the branches, the least important first.

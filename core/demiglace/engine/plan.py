@@ -71,8 +71,7 @@ def plan(
     if not faults and not (given and given.splits):
         faults += _random_faults(checked)
     if graph is not None:
-        steps = (*checked.steps, *checked.evaluations)
-        faults += [fault for step in steps for fault in _step_faults(checked, step, graph)]
+        faults += network_faults(checked, graph)
         faults += [] if faults else _training_faults(checked, graph)
     if faults:
         raise RecipeError(faults=faults)
@@ -121,6 +120,12 @@ def _random_faults(checked: Checked) -> Iterator[Fault]:
                 "take the random transforms out of [data], or the option of this step that needs it: "
                 "teacher outputs can be cached only for examples that come again",
             )
+
+
+def network_faults(checked: Checked, graph: ModelGraph) -> list[Fault]:
+    """What the steps refuse of a network: by its structure alone, or traced where it has an example."""
+    steps = (*checked.steps, *checked.evaluations)
+    return [fault for step in steps for fault in _step_faults(checked, step, graph)]
 
 
 def _step_faults(checked: Checked, step: Step, graph: ModelGraph) -> Iterator[Fault]:

@@ -18,7 +18,7 @@ from demiglace.engine.environment import environment
 from demiglace.engine.events import Listener
 from demiglace.engine.folder import RunFolder
 from demiglace.engine.gates import judge_all
-from demiglace.engine.plan import Plan
+from demiglace.engine.plan import Plan, network_faults
 from demiglace.engine.prepare import (
     adopt,
     check_finite,
@@ -33,7 +33,7 @@ from demiglace.engine.record import RunRecord
 from demiglace.engine.result import Result
 from demiglace.engine.sources import model_source
 from demiglace.engine.step import Workshop, evaluate, evaluate_control, new_record, run_step
-from demiglace.errors import ArtifactError, Interrupted, UsageError
+from demiglace.errors import ArtifactError, Interrupted, RecipeError, UsageError
 from demiglace.passes import Kind, Metric, allowed_code
 from demiglace.recipe import ORIGINAL
 from demiglace.training import connected
@@ -107,6 +107,9 @@ class Execution:
         if not self.plan.checked.steps:
             raise UsageError("the recipe has no pass", hint="add a [[pass]] table")
         shop = self._workshop(folder)
+        # With an example the network can be traced: what cannot be cut is told before hours of training.
+        if faults := network_faults(self.plan.checked, shop.model):
+            raise RecipeError(faults=faults)
         shop.provenance = {"recipe": record.recipe, "environment": record.environment}
         record.data = _data_json(shop.data)
         record.original = shop.footprint
