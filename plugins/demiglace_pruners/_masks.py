@@ -26,6 +26,12 @@ class MaskEditor(Editor[C]):
         if not any(model.weights(self.config.targets, self.config.ignore)):
             yield Problem(_nothing(self.config), ("targets",), _HINT)
 
+    def unscheduled(self) -> Problem | None:
+        if getattr(self.config, "of", "total") != "remaining":
+            return None
+        message = 'a schedule raises a share of all weights, and these options say of = "remaining"'
+        return Problem(message, ("of",), 'write of = "total"')
+
 
 def _nothing(config: Targeted) -> str:
     return f"targets {config.targets} without {config.ignore} select no weight that can be pruned"

@@ -114,17 +114,22 @@ class StructuralEditor(Editor[StructuralConfig]):
     def preflight(self, model: ModelGraph) -> Iterator[Problem]:
         yield from problems(self, model)
 
+    def unscheduled(self) -> Problem | None:
+        if self.config.of == "units":
+            return None
+        message = (
+            f"a schedule raises the share of {self.units} removed, and these options say of = "
+            f"{self.config.of!r}"
+        )
+        return Problem(message, ("of",), 'write of = "units", or make the pass a step of its own')
+
     def edits(
         self, model: ModelGraph, context: Context, amount: float | None = None
     ) -> Iterator[Cut | SetAttr]:
         from demiglace.graph import removal_edits
 
-        if amount is not None and self.config.of != "units":
-            raise UsageError(
-                f"a schedule raises the share of {self.units} removed, and these options say of = "
-                f"{self.config.of!r}",
-                hint='write of = "units", or make the pass a step of its own',
-            )
+        if amount is not None and (problem := self.unscheduled()):
+            raise UsageError(problem.message, hint=problem.hint)
         groups = taken(self, model, context)
         scored = self._scores(model, groups, context)
         # A schedule has steps of its own.

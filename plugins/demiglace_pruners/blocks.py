@@ -65,16 +65,17 @@ class Blocks(Editor[BlocksConfig]):
     def preflight(self, model: ModelGraph) -> Iterator[Problem]:
         yield from problems(self, model)
 
+    def unscheduled(self) -> Problem | None:
+        message = "a schedule cannot raise a number of residual branches, which go at once"
+        return Problem(message, ("schedule",), 'write schedule = { shape = "one_shot" }, or make it a step')
+
     def edits(
         self, model: ModelGraph, context: Context, amount: float | None = None
     ) -> Iterator[Swap | Bypass]:
         from demiglace.graph import bypass_edits
 
-        if amount is not None:
-            raise UsageError(
-                "residual branches cannot be removed while the model trains",
-                hint="make prune.blocks a step of its own, before or after the training",
-            )
+        if amount is not None and (problem := self.unscheduled()):
+            raise UsageError(problem.message, hint=problem.hint)
         branches = taken(self, model, context)
         ranked = [branches[place] for place in self._order(model, branches, context)]
         removed = ranked[: self._count(model, ranked, context)]

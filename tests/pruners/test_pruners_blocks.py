@@ -8,7 +8,7 @@ from torch import nn
 
 import demiglace
 from demiglace.data import Data
-from demiglace.errors import GraphError, UsageError
+from demiglace.errors import GraphError, RecipeError
 from demiglace.graph import Example, ModelGraph, apply_verified
 from demiglace.measure import measure
 from demiglace.passes import Context
@@ -110,7 +110,7 @@ def test_a_shortcut_with_layers_of_its_own_stays_with_its_reason():
     where = context()
     blocks(residual(), where, amount=0.5)
     assert "its shortcut is no identity: aten.conv2d" in where.left_alone["5"]
-    with pytest.raises(GraphError, match="select no residual branch"):
+    with pytest.raises(GraphError, match="select no residual branches"):
         blocks(residual(), amount=0.5, targets=["5"])
 
 
@@ -139,13 +139,23 @@ def test_the_draw_follows_the_seed():
     assert any(one != drawn[0] for one in drawn[2:])
 
 
-def test_branches_do_not_go_while_a_model_trains():
+def train_with(schedule):
     data = [(INPUTS, torch.randn(8, 4, 6, 6))]
-    inside = {"use": "prune.blocks", "amount": 0.5}
-    for schedule, error in (({}, UsageError), ({"schedule": {"shape": "one_shot"}}, GraphError)):
-        train = {"use": "train.supervised", "epochs": 1, "loss": "mse_loss", "with": [inside | schedule]}
-        with pytest.raises(error, match="train"):
-            demiglace.run({"pass": [train]}, model=residual().module, data=data)
+    inside = {"use": "prune.blocks", "amount": 0.5, "schedule": schedule}
+    train = {"use": "train.supervised", "epochs": 1, "loss": "mse_loss", "with": [inside]}
+    return demiglace.run({"pass": [train]}, model=residual().module, data=data)
+
+
+def test_branches_go_once_while_a_model_trains():
+    result = train_with({"shape": "one_shot"})
+    before, after = (one.parameters for one in (result.steps[0].before, result.steps[0].after))
+    assert after < before
+    assert sum(one.numel() for one in result.model.parameters()) == after
+
+
+def test_no_schedule_raises_the_number_of_branches():
+    with pytest.raises(RecipeError, match="go at once"):
+        train_with({"shape": "cubic"})
 
 
 def test_the_result_trains_and_opens_again(tmp_path):

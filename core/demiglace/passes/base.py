@@ -65,6 +65,10 @@ class Editor(Pass[C]):
                 `None` means the option itself.
         """
 
+    def unscheduled(self) -> Problem | None:
+        """Why a schedule cannot raise `amount` while a model trains; `None` where it can."""
+        return None
+
 
 class Trainer(Pass[C]):
     """Trains a model in place, with participants at work inside its loop."""

@@ -43,12 +43,8 @@ class Scheduled(Participant[Schedule]):
                 ("schedule",),
                 'give `amount`, or schedule = { shape = "one_shot" }',
             )
-        if getattr(self.editor.config, "of", "total") == "remaining":
-            yield Problem(
-                'a schedule raises a share of all weights, and these options say of = "remaining"',
-                ("of",),
-                'write of = "total"',
-            )
+        if problem := self.editor.unscheduled():
+            yield problem
 
     @property
     def settled(self) -> bool:
