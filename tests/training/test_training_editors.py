@@ -201,3 +201,27 @@ def test_a_captured_layer_keeps_the_model_from_becoming_a_graph(network, data):
     with pytest.raises(GraphError, match="captured layer holds on to the module"):
         train(network, data, Capturing(Config()), cutter, steps=3)
     assert torch.equal(network.module.attention.in_proj_weight, before)
+
+
+def test_a_training_that_became_a_graph_goes_on_from_its_checkpoint(network, data, tmp_path):
+    def run(model, resume=None, until=None):
+        class Kill(Participant[Config]):
+            def before_step(self, at):
+                if at.step == until:
+                    raise InterruptedError
+
+        schedule = Schedule(shape="linear", begin="4 steps", end="16 steps", every="4 steps")
+        cutter = Scheduled(editor("prune.heads", amount=0.5, targets=["attention"]), schedule, "cutter")
+        context = Context(seed=5, device=torch.device("cpu"), data=data, folder=tmp_path, resume=resume)
+        loss = named_loss("cross_entropy", {})
+        settings = Settings(OPTIMIZERS["adam"], loss, epochs=3, checkpoint=True)
+        fit(model, context, settings, [cutter, Kill(Config())])
+        return model.module.state_dict()
+
+    killed, again = network.copy(), network.copy()
+    with pytest.raises(InterruptedError):
+        run(killed, until=25)
+    whole = run(again, resume=tmp_path / "checkpoints" / "epoch-0002")
+    assert type(again.module).__name__ == "PlainGraph"
+    for name, value in run(network).items():
+        assert torch.equal(whole[name], value), name
