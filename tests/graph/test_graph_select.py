@@ -107,3 +107,19 @@ def test_the_tensors_stay_as_they_are():
     before = tensor.clone()
     keep_largest([tensor], 50)
     assert np.array_equal(before.numpy(), tensor.numpy())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_sample_of_many_finds_what_digits_find(seed, monkeypatch):
+    from demiglace.graph import select
+
+    monkeypatch.setattr(select, "_SAMPLE", 256)
+    draw = torch.Generator().manual_seed(seed)
+    tensors = [torch.randn(70, 50, generator=draw), torch.randn(40, 90, generator=draw)]
+    if seed % 2:
+        tensors[0] = (4 * tensors[0]).round() / 4
+    keeps = [torch.rand(one.shape, generator=draw) > 0.8 if seed > 2 else None for one in tensors]
+    keys = select._Keys.of(tensors, keeps)
+    found = [(select._near(keys, rank, 7100), select._by_digits(keys, rank)) for rank in range(0, 7100, 71)]
+    assert all(near in (None, digits) for near, digits in found)
+    assert sum(near is not None for near, _ in found) > 90
