@@ -56,9 +56,7 @@ def test_a_selector_that_takes_nothing_is_told_at_its_place_before_the_training(
 @pytest.mark.parametrize("use", ["prune.channels", "prune.blocks"])
 def test_a_model_that_cannot_be_exported_is_told_before_the_training(tmp_path, use):
     started = Started()
-    with pytest.raises(
-        RecipeError, match=r"Counting cannot be traced at .*test_engine_refusal\.py"
-    ) as caught:
+    with pytest.raises(RecipeError, match=r"Counting cannot be traced at .*refusal\.py") as caught:
         run(tmp_path, Counting(), f'use = "{use}"\namount = 0.5', started)
     [fault] = caught.value.faults
     assert fault.place.line == 7
