@@ -51,9 +51,9 @@ class Balanced(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         balance = _BALANCES.get(getattr(func, "overloadpacket", None))
-        if balance is not None:
-            balance(self, func, args)
-        return func(*args, **(kwargs or {}))
+        # What scales a product on its way has keywords: the output would not follow from the weight alone.
+        output = balance(self, func, args) if balance is not None and not kwargs else None
+        return func(*args, **(kwargs or {})) if output is None else output
 
     def takes(self, tensor: Tensor | None) -> bool:
         """Whether a tensor takes part and was not met before."""
@@ -80,39 +80,53 @@ def _statistics(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _layer(
     mode: Balanced, given: Tensor, output: Tensor, weight: Tensor, dim: int, bias: Tensor | None
-) -> None:
+) -> Tensor:
+    """Balance a layer that gave `output`, channels in dimension 1; returns what it gives then.
+
+    That follows from what it gave, so that the layer need not run again.
+    """
     mean, deviation, varies = _statistics(output)
     largest = _GAIN * float(torch.linalg.vector_norm(given)) / max(1, given.numel()) ** 0.5
     if 0 < largest < 1:
         deviation = deviation / largest
     weight.div_(deviation.view([-1 if one == dim else 1 for one in range(weight.dim())]))
-    if bias is not None and mode.takes(bias):
+    channels = [1, -1, *[1] * (output.dim() - 2)]
+    output = output / deviation.view(channels)
+    if bias is None:
+        return output
+    scaled = bias / deviation
+    if mode.takes(bias):
         bias.sub_(mean).div_(deviation)
         # What is constant and negative would stay unseen behind a ReLU.
         bias.copy_(torch.where(varies, bias, bias.abs()))
+    return output + (bias - scaled).view(channels)
 
 
-def _convolution(mode: Balanced, func: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _convolution(mode: Balanced, func: Callable[..., Any], args: tuple[Any, ...]) -> Tensor | None:
     given, weight, bias, _, _, _, transposed, _, groups = args
     # A transposed convolution in groups holds its output channels on two dimensions.
-    if not (transposed and groups > 1) and mode.takes(weight):
-        _layer(mode, given, func(*args), weight, int(transposed), bias)
+    if (transposed and groups > 1) or not mode.takes(weight):
+        return None
+    return _layer(mode, given, func(*args), weight, int(transposed), bias)
 
 
-def _linear(mode: Balanced, func: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _linear(mode: Balanced, func: Callable[..., Any], args: tuple[Any, ...]) -> Tensor | None:
     bias, weight = args[0] if len(args) == 3 else None, args[-1]
-    if mode.takes(weight):
-        _layer(mode, args[-2], func(*args), weight, 1, bias)
+    if (bias is not None and bias.dim() != 1) or not mode.takes(weight):
+        return None
+    return _layer(mode, args[-2], func(*args), weight, 1, bias)
 
 
-def _batched(mode: Balanced, func: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _batched(mode: Balanced, func: Callable[..., Any], args: tuple[Any, ...]) -> Tensor | None:
     given, weight = args
     # Torch repeats a weight along the batch, without copies, where the other factor cannot be flattened.
-    if weight.stride(0) == 0 and mode.takes(weight[0]):
-        _layer(mode, given, func(*args).flatten(0, 1), weight[0], 1, None)
+    if weight.stride(0) != 0 or not mode.takes(weight[0]):
+        return None
+    output = func(*args)
+    return _layer(mode, given, output.flatten(0, 1), weight[0], 1, None).view_as(output)
 
 
-def _batch_norm(mode: Balanced, _: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _batch_norm(mode: Balanced, _: Callable[..., Any], args: tuple[Any, ...]) -> Tensor | None:
     given, _, _, mean, variance, training = args[:6]
     if not training and mode.takes(mean) and mode.takes(variance):
         found, deviation, _varies = _statistics(given)
@@ -120,9 +134,10 @@ def _batch_norm(mode: Balanced, _: Callable[..., Any], args: tuple[Any, ...]) ->
         apart = torch.linspace(0.05, 0.3, len(mean), dtype=mean.dtype, device=mean.device)
         mean.copy_(found + deviation * apart)
         variance.copy_(deviation.square() * (1 + apart))
+    return None
 
 
-_BALANCES: dict[Any, Callable[[Balanced, Callable[..., Any], tuple[Any, ...]], None]] = {
+_BALANCES: dict[Any, Callable[[Balanced, Callable[..., Any], tuple[Any, ...]], Tensor | None]] = {
     aten.convolution: _convolution,
     aten.addmm: _linear,
     aten.mm: _linear,
