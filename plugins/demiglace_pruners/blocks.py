@@ -162,8 +162,9 @@ class Blocks(Editor[BlocksConfig]):
         sizes = {name: one.numel() for name, one in model.module.named_parameters()}
         names = [name for one in removed for name in one.parameters]
         lost = [name for name in names if any(_takes(swap, name) for swap in swaps)]
-        for name in set(names) - set(lost) if swaps else ():
-            context.leave_alone(name, "the forward of the layer that adds reads it")
+        for name in names if swaps else ():
+            if name not in lost:
+                context.leave_alone(name, "the forward of the layer that adds reads it")
         as_module = sum(sizes.values()) - sum(sizes[name] for name in lost)
         as_graph = sum(sizes[name] for name in model.branches.parameters) - sum(sizes[name] for name in names)
         if removed:
