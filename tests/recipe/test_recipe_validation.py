@@ -43,6 +43,8 @@ class Options(Targeted):
     by_layer: dict[str, Share] = Field(default={})
     temperature: float = Field(default=2.0, gt=0, le=100)
     group: int = Field(default=4, multiple_of=4)
+    """Weights that share a scale; as many as
+    divide a row. More is coarser."""
     norm: Norm = Norm.L1
     path: Path | None = None
     nested: bool = False
@@ -118,6 +120,11 @@ def test_the_value_is_underlined_and_the_options_meaning_is_the_hint():
         "      |           ^^^^\n"
         "  hint: Share of the weights that is removed."
     )
+
+
+def test_a_meaning_is_a_whole_sentence_and_no_more():
+    (fault,) = refused("group = true")
+    assert fault.endswith("  hint: Weights that share a scale; as many as divide a row.")
 
 
 @pytest.mark.parametrize(("option", "plain"), [("amount = '0.5'", "0.5"), ("nested = 'true'", "true")])

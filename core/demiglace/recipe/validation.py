@@ -194,9 +194,12 @@ class _Translator:
         return did_you_mean(str(path[-1]), names.union(own), "known keys")
 
     def _meaning(self, schemas: list[Schema]) -> str | None:
-        """What the option is for: the first line of its description."""
+        """What the option is for: the first sentence of its description."""
         texts = [schema["description"] for schema in schemas if "description" in schema]
-        return str(texts[0]).partition("\n")[0] if texts else None
+        if not texts:
+            return None
+        first, stop, _ = " ".join(str(texts[0]).split()).partition(". ")
+        return first + stop.rstrip()
 
 
 def _quotes(expected: str, value: object) -> str | None:
