@@ -34,7 +34,7 @@ class MaskEditor(Editor[C]):
 
 
 def _nothing(config: Targeted) -> str:
-    return f"targets {config.targets} without {config.ignore} select no weight that can be pruned"
+    return f"{config.selector_words()} select no weight that can be pruned"
 
 
 def chosen(model: ModelGraph, config: Targeted, context: Context) -> list[Weight]:

@@ -72,11 +72,10 @@ def problems(pruner: Selector[T], model: ModelGraph) -> Iterator[Problem]:
 
 def _nothing(pruner: Selector[T], found: Selection[T]) -> Problem:
     config = pruner.config
-    named = f"targets {config.targets}" + (f" without {config.ignore}" if config.ignore else "")
     reasons = [f"{name}: {reason}" for name, reason in found.left_alone.items()]
     why = f" ({'; '.join(reasons[:_TOLD])})" if reasons else ""
     return Problem(
-        f"{named} select no {pruner.units} that can be removed{why}",
+        f"{config.selector_words()} select no {pruner.units} that can be removed{why}",
         ("targets",) if "targets" in config.model_fields_set else ("use",),
         "`demiglace graph RECIPE` lists what can be removed, and why the rest cannot",
     )

@@ -56,8 +56,7 @@ def nothing(config: Targeted, reasons: Mapping[str, str]) -> GraphError:
 
 def _selects_nothing(config: Targeted, reasons: Mapping[str, str]) -> str:
     few = "; ".join(f"{name}: {reason}" for name, reason in list(reasons.items())[:3])
-    selectors = f"targets {config.targets} without {config.ignore}"
-    return f"{selectors} select no layer that can be quantized" + (f" ({few})" if few else "")
+    return f"{config.selector_words()} select no layer that can be quantized" + (f" ({few})" if few else "")
 
 
 def _refuse_nonfinite(name: str, weight: Tensor) -> None:

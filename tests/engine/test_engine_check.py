@@ -110,7 +110,5 @@ def test_a_container_that_holds_no_weight_itself_is_refused_before_the_run(tmp_p
         '[[pass]]\nuse = "prune.magnitude"\namount = 0.5\ntargets = ["layer1"]\n'
     )
     (found,) = faults(text, tmp_path, demiglace.plan)
-    assert found.startswith(
-        "wrong.toml:5:11: step 'magnitude': targets ['layer1'] without [] select no weight"
-    )
+    assert found.startswith("wrong.toml:5:11: step 'magnitude': targets ['layer1'] select no weight")
     assert "`layer1.*` takes those inside `layer1`" in found

@@ -56,3 +56,7 @@ class Targeted(Config):
     """Layers or parameters to work on: whole names, globs, `type:Conv2d`, `re:...`; `.` is the root."""
     ignore: list[Selector] = []
     """Layers or parameters to leave alone; wins over `targets`."""
+
+    def selector_words(self) -> str:
+        """The selectors, as messages name them."""
+        return f"targets {self.targets}" + (f" without {self.ignore}" if self.ignore else "")
