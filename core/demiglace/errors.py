@@ -6,7 +6,8 @@ and what to do. The command line prints them and exits with `exit_code`; nothing
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 EXIT_OK = 0
@@ -88,6 +89,16 @@ class DemiglaceError(Exception):
         self.faults: tuple[Fault, ...] = (*own, *faults)
         super().__init__("\n".join(str(fault) for fault in self.faults))
 
+    def within(self, part: str, place: Place | None = None) -> None:
+        """Say of which part of a recipe this is, in the faults that have no place yet."""
+        self.faults = tuple(
+            fault
+            if fault.place is not None
+            else replace(fault, message=f"{part}: {fault.message}", place=place)
+            for fault in self.faults
+        )
+        self.args = ("\n".join(str(fault) for fault in self.faults),)
+
 
 class RecipeError(DemiglaceError):
     """The recipe's text, options, names, order or overrides are wrong; all faults of a stage at once."""
@@ -152,6 +163,11 @@ class PassFailed(DemiglaceError):
         origin = f" (from {plugin})" if plugin else ""
         super().__init__(f"step {step!r}{origin}: {message}", hint=hint)
 
+    def within(self, part: str, place: Place | None = None) -> None:
+        """Take the place; the step is named already."""
+        self.faults = tuple(fault.at(place) for fault in self.faults)
+        self.args = ("\n".join(str(fault) for fault in self.faults),)
+
 
 class Diverged(DemiglaceError):
     """A loss, a weight or a validation figure became NaN or infinite; the last good weights are kept."""
@@ -166,3 +182,20 @@ class Interrupted(DemiglaceError):
         self.signal_number = signal_number
         self.exit_code = EXIT_SIGNAL_BASE + signal_number
         super().__init__(f"stopped by signal {signal_number}")
+
+
+@contextmanager
+def told_of(part: str, place: Place | None = None) -> Iterator[None]:
+    """Errors from within say of which part of a recipe they are, and where that stands.
+
+    Args:
+        part: such as `step 'prune'`; before each message that has no place yet.
+        place: where that part was written, if it was.
+    """
+    try:
+        yield
+    except Interrupted:
+        raise
+    except DemiglaceError as error:
+        error.within(part, place)
+        raise

@@ -8,7 +8,7 @@ from torch import nn
 
 import demiglace
 from demiglace.engine.events import Listener
-from demiglace.errors import RecipeError
+from demiglace.errors import GraphError, RecipeError
 
 
 class Started(Listener):
@@ -74,3 +74,20 @@ def test_a_schedule_that_a_pruner_cannot_follow_is_told_at_its_option(tmp_path):
     with pytest.raises(RecipeError, match="of = 'macs'") as caught:
         demiglace.run(path, model=nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)), data=data)
     assert caught.value.faults[0].place.line == 7
+
+
+def test_what_a_pass_refuses_at_work_is_told_with_its_step_and_place(tmp_path):
+    net = nn.Sequential(nn.Linear(4, 2))
+    with pytest.raises(GraphError, match="step 'cut': there is no linear layer") as caught:
+        run(tmp_path, net, 'use = "quantize.smooth"')
+    assert (caught.value.faults[0].place.line, caught.value.faults[0].place.column) == (7, 7)
+
+
+def test_what_a_participant_refuses_names_it(tmp_path):
+    path = tmp_path / "recipe.toml"
+    twice = '[[pass.with]]\nuse = "quantize.qat"\n' * 2
+    path.write_text(f'[[pass]]\nid = "train"\nuse = "train.supervised"\nepochs = 1\n{twice}')
+    data = [(torch.randn(8, 4), torch.randint(2, (8,)))]
+    with pytest.raises(GraphError, match="step 'train': participant 'qat-2': targets") as caught:
+        demiglace.run(path, model=nn.Sequential(nn.Linear(4, 2)), data=data)
+    assert caught.value.faults[0].place.line == 3

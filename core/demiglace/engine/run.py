@@ -33,7 +33,7 @@ from demiglace.engine.record import RunRecord
 from demiglace.engine.result import Result
 from demiglace.engine.sources import model_source
 from demiglace.engine.step import Workshop, evaluate, evaluate_control, new_record, run_step
-from demiglace.errors import ArtifactError, Interrupted, RecipeError, UsageError
+from demiglace.errors import ArtifactError, Interrupted, RecipeError, UsageError, told_of
 from demiglace.passes import Kind, Metric, allowed_code
 from demiglace.recipe import ORIGINAL
 from demiglace.training import connected
@@ -140,7 +140,8 @@ class Execution:
         self.listener.step_started(step.id, number, len(self.plan.checked.steps))
         done = new_record(shop, step)
         record.steps.append(done)
-        run_step(shop, step, done, number)
+        with told_of(f"step {step.id!r}", self.plan.checked.recipe.place((*step.path, "use"))):
+            run_step(shop, step, done, number)
         evaluators = self._evaluators_after(step)
         done.metrics = shop.metrics = evaluate(shop, evaluators, done.metrics)
         if step.spec.kind is Kind.TRAINER:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from demiglace.errors import GraphError
+from demiglace.errors import GraphError, told_of
 from demiglace.graph import Cut, StructuralEdit, Swap, apply_verified
 from demiglace.training.capture import Capture
+from demiglace.training.objective import label
 from demiglace.training.reslice import forget_graph, reslice
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ class Changing:
     def _prepare_all(self, participants: Iterable[Participant[Any]]) -> None:
         """Prepare participants in order; each hears of the edits of those after it."""
         for participant in participants:
-            participant.prepare(self)
+            with told_of(f"participant {label(participant)!r}"):
+                participant.prepare(self)
             self._prepared.append(participant)
 
     def _forget_captures(self) -> None:
@@ -81,9 +83,10 @@ class Changing:
         """Apply what participants end the training with."""
         self._concluding = True
         for participant in participants:
-            edits = list(participant.finish())
-            if edits:
-                self.apply(edits)
+            with told_of(f"participant {label(participant)!r}"):
+                edits = list(participant.finish())
+                if edits:
+                    self.apply(edits)
 
     def _change(self, edits: Sequence[Edit]) -> None:
         """Apply edits, cuts verified; what the optimizer trains must stay what the model computes with."""

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from demiglace.errors import told_of
 from demiglace.graph import Cut, StructuralEdit, Swap
 from demiglace.passes import Asked, Editor, Loop, Participant, Position, Problem, Schedule
 from demiglace.training.masks import named_tensor
 from demiglace.training.named import refuse
+from demiglace.training.objective import label
 
 if TYPE_CHECKING:
     from demiglace.graph import Edit, ModelGraph
@@ -59,7 +61,8 @@ class Scheduled(Participant[Schedule]):
     def before_step(self, at: Position) -> None:
         if self.settled or at.step < self._points[self._next]:
             return
-        self._act(self._points[self._next])
+        with told_of(f"participant {label(self)!r}"):
+            self._act(self._points[self._next])
         self._next += 1
 
     def on_edit(self, edits: Sequence[Edit]) -> None:
