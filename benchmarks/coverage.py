@@ -4,21 +4,26 @@
     python benchmarks/coverage.py --timm                # thirty families of timm, where it is installed
     python benchmarks/coverage.py resnet18 swin_t       # some
 
-Every model runs in a process of its own, with random weights. It counts when it is verified, gives outputs of
-the right shape, and takes one optimizer step. Writes a Markdown table to --out and prints it as it grows.
+Every model runs in a process of its own, with random weights, on as many threads as cores are left by --jobs.
+It counts when it is verified, gives outputs of the right shape, and takes one optimizer step. Prints each model
+as it is done and writes a page to --out.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 TIMEOUT = 600
+NOTE = 160
+"""Characters of a note that the page shows."""
 SEGMENTATION = (
     "deeplabv3_mobilenet_v3_large", "deeplabv3_resnet50", "deeplabv3_resnet101", "fcn_resnet50",
     "fcn_resnet101", "lraspp_mobilenet_v3_large",
@@ -44,6 +49,7 @@ class Row:
     ok: bool = False
     form: str = ""
     equality: str = ""
+    dtype: str = ""
     error: float = 0.0
     macs: float = 0.0
     parameters: float = 0.0
@@ -83,7 +89,8 @@ def measure(name: str) -> Row:
     row = Row(name, time.perf_counter() - started, time.process_time() - cpu)
     step = result.steps[-1]
     verified = step.verified
-    row.form, row.equality, row.error = verified["form"], verified["equality"], verified["error"]
+    row.form, row.equality = verified["form"], verified["equality"]
+    row.dtype, row.error = verified["dtype"], verified["error"]
     row.macs = step.after.macs / step.before.macs
     row.parameters = step.after.parameters / step.before.parameters
     outputs = {alone for alone, why in step.left_alone.items() if "output of the model" in why}
@@ -112,15 +119,17 @@ def leaves(value) -> list:
     return [leaf for leaf in tree_leaves(value) if hasattr(leaf, "shape")]
 
 
-def in_process(name: str) -> Row:
+def in_process(name: str, threads: int) -> Row:
     """Measure in a process of its own, so that a crash or a timeout is one model's."""
     started = time.perf_counter()
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     try:
         done = subprocess.run(
             [sys.executable, __file__, "--one", name],
             capture_output=True,
             text=True,
             timeout=TIMEOUT,
+            env=environment,
             check=False,
         )
     except subprocess.TimeoutExpired:
@@ -133,21 +142,50 @@ def in_process(name: str) -> Row:
     return Row(name, time.perf_counter() - started, 0.0, failure=told)
 
 
-def table(rows: list[Row]) -> str:
-    """The rows as Markdown."""
+PAGE = """# Model coverage
+
+Written by `make coverage`. Each network has random weights and is cut by
+
+```toml
+[[pass]]
+use = "prune.channels"
+amount = 0.5
+```
+
+and nothing else. A row counts when the cut is [verified](../explanation/verification.md), the outputs have their
+shapes, and the result takes an optimizer step. MACs and parameters are the shares that are left; the error is the
+largest difference in the proof, as a share of the largest output; seconds are wall time on {threads} for the whole
+run. `left alone` names what kept its width, outputs of the model aside, with the operator that held it.
+
+"""
+
+
+def page(rows: list[Row], threads: int) -> str:
+    """The rows as a page of the documentation."""
     lines = [
-        "| model | MACs | parameters | form | equality | error | seconds | left alone |",
-        "|" + "---|" * 8,
+        "| model | MACs | parameters | form | equality | dtype | error | seconds | left alone |",
+        "|" + "---|" * 9,
     ]
     for row in rows:
-        note = row.failure or row.left_alone
+        note = (row.failure or row.left_alone).replace("|", "\\|")
+        note = note if len(note) <= NOTE else note[:NOTE].rpartition(" ")[0] + " ..."
         lines.append(
             f"| {row.name} | {row.macs:.2f} | {row.parameters:.2f} | {row.form or 'failed'} | {row.equality} "
-            f"| {row.error:.0e} | {row.seconds:.1f} | {note[:200]} |"
+            f"| {row.dtype} | {row.error:.0e} | {row.seconds:.1f} | {note} |"
         )
     good = sum(row.ok for row in rows)
     lines.append(f"\n{good} of {len(rows)}; {sum(row.seconds for row in rows):.0f} s in all.")
-    return "\n".join(lines) + "\n"
+    words = "one thread" if threads == 1 else f"{threads} threads"
+    return PAGE.format(threads=words) + "\n".join(lines) + "\n"
+
+
+def told(row: Row) -> str:
+    """One line for who watches."""
+    return (
+        f"{row.name:36s} {'ok ' if row.ok else 'BAD'} macs {row.macs:.2f} {row.form:6s} {row.equality:6s} "
+        f"{row.dtype:7s} {row.error:.0e} {row.seconds:5.1f} s (cpu {row.cpu_seconds:.1f}) "
+        f"{(row.failure or row.left_alone)[:160]}"
+    )
 
 
 def names(arguments: argparse.Namespace) -> list[str]:
@@ -165,24 +203,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("models", nargs="*")
     parser.add_argument("--timm", action="store_true")
+    parser.add_argument("--jobs", type=int, default=1, help="models at a time, which share the cores")
     parser.add_argument("--one", help="measure one model here and print it as JSON")
     parser.add_argument("--out", type=Path, default=Path("docs/reference/coverage.md"))
     arguments = parser.parse_args()
     if arguments.one:
         print(json.dumps(asdict(measure(arguments.one))))
         return
+    threads = max(1, (os.cpu_count() or 1) // arguments.jobs)
     rows = []
-    for name in names(arguments):
-        rows.append(in_process(name))
-        row = rows[-1]
-        print(
-            f"{row.name:32s} {'ok ' if row.ok else 'BAD'} macs {row.macs:.2f} {row.form:6s} "
-            f"{row.equality:6s} {row.seconds:5.1f} s (cpu {row.cpu_seconds:.1f}) "
-            f"{(row.failure or row.left_alone)[:160]}",
-            flush=True,
-        )
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(table(rows))
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for row in pool.map(lambda name: in_process(name, threads), names(arguments)):
+            rows.append(row)
+            print(told(row), flush=True)
+            arguments.out.parent.mkdir(parents=True, exist_ok=True)
+            arguments.out.write_text(page(rows, threads))
 
 
 if __name__ == "__main__":
