@@ -5,8 +5,8 @@
     python benchmarks/coverage.py resnet18 swin_t       # some
 
 Every model runs in a process of its own, with random weights, on as many threads as cores are left by --jobs.
-It counts when it is verified, gives outputs of the right shape, and takes one optimizer step. Prints each model
-as it is done and writes a page to --out.
+It counts when it is verified, gives outputs of the right shape, and takes one optimizer step. Prints each
+model as it is done and writes a page to --out.
 """
 
 from __future__ import annotations
@@ -152,10 +152,11 @@ use = "prune.channels"
 amount = 0.5
 ```
 
-and nothing else. A row counts when the cut is [verified](../explanation/verification.md), the outputs have their
-shapes, and the result takes an optimizer step. MACs and parameters are the shares that are left; the error is the
-largest difference in the proof, as a share of the largest output; seconds are wall time on {threads} for the whole
-run. `left alone` names what kept its width, outputs of the model aside, with the operator that held it.
+and nothing else. A row counts when the cut is [verified](../explanation/verification.md), the outputs have
+their shapes, and the result takes an optimizer step. MACs and parameters are the shares that are left; the
+error is the largest difference in the proof, as a share of the largest output; seconds are wall time on
+{threads} for the whole run. `left alone` names what kept its width, outputs of the model aside, with the
+operator that held it.
 
 """
 
