@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -94,11 +94,11 @@ def mask(tensors: Mapping[str, Tensor], cuts: Mapping[tuple[str, int], Cut]) -> 
             tensor.index_fill_(dim, gone, 0.0)
 
 
-def shaken(tensors: Mapping[str, Tensor], cuts: Mapping[tuple[str, int], Cut]) -> dict[str, Tensor]:
-    """The same with every value that a cut leaves changed by up to a third; zeros stay."""
+def shaken(tensors: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Tensor]:
+    """The same with the named ones' values changed by up to a third; zeros stay."""
     generator = torch.Generator().manual_seed(_SEED)
     found = dict(tensors)
-    for name in {name for name, _ in cuts}:
+    for name in sorted(names):
         if is_number(found[name]):
             noise = torch.rand(found[name].shape, generator=generator).to(found[name].device)
             found[name] = found[name] * (0.7 + 0.6 * noise).to(found[name].dtype)

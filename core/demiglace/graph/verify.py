@@ -35,16 +35,18 @@ if TYPE_CHECKING:
 
 DOUBLE_UP_TO = 100_000_000
 """Parameters up to which a model is compared in float64."""
-TOLERANCE = {torch.float64: 1e-10, torch.float32: 5e-3}
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-3}
 """The largest difference allowed, as a share of the largest output.
 
 Measured in float64 on 473 networks of one pattern each, of which one cut at a time was put out of line by
 one index, by all, or by an exchange of two axes: right cuts differ by 2e-14 at most; of 1,859 wrong cuts
 that were refused, 1,099 by their outputs, these differ by 1.5e-3 at least, in the median by 0.9. The other
-32 do not change what the network computes, such as the bias of a key under a softmax. Attention multiplies
-rounding with depth, up to a few thousand times the precision, so the float32 bound, which rests on one
-model (vit_l_32: a right cut differs by 4e-4), lies above the faintest wrong cuts.
+32 do not change what the network computes, such as the bias of a key under a softmax. In float32, in which
+networks of more parameters are compared, right cuts of those in docs/reference/coverage.md differ by 8e-5 at
+most (efficientnet_v2_l), which is between.
 """
+_LOOSE = 5e-3
+"""The largest difference where statistics of a small batch, or literals in single precision, add rounding."""
 _SIZES = 2
 """Batch sizes that are compared, where the model allows it."""
 
@@ -128,7 +130,6 @@ class Reference:
             check_telling(outputs)
             break
         reference = cls(tensors, cuts, examples, outputs, neutral, dtype)
-        reference._check_sensitive(module)
         return reference._with_training(module) if unread else reference
 
     def expecting(self, module: nn.Module) -> Reference:
@@ -162,6 +163,7 @@ class Reference:
                 f"the cut model differs from the original with the removed structures at zero by {worst:.1e} "
                 f"of the largest output, over the tolerance of {TOLERANCE[self.dtype]:.0e}"
             )
+        self._check_sensitive(module, tensors)
         if self.training:
             self._compare_training(module, tensors)
         return worst
@@ -172,7 +174,7 @@ class Reference:
             raise VerificationError("the cut model's forward fails in training")
         # Statistics of a small batch multiply rounding.
         gap = 0.0 if self.trained is None else difference([self.trained], [found])
-        if not gap <= TOLERANCE[torch.float32]:
+        if not gap <= _LOOSE:
             raise VerificationError(f"the cut model differs by {gap:.1e} of the largest output in training")
 
     def _with_training(self, module: nn.Module) -> Reference:
@@ -183,15 +185,16 @@ class Reference:
         same = difference([first], [second]) == 0.0
         return replace(self, training=True, trained=first if same else None)
 
-    def _check_sensitive(self, module: nn.Module) -> None:
-        """Refuse outputs that do not depend on what is cut, such as those of a saturated softmax.
+    def _check_sensitive(self, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+        """Refuse outputs that do not depend on what was cut, such as those of a saturated softmax.
 
         Raises:
             VerificationError: when other values of what is left change less than the tolerance.
         """
-        if not self.cuts:
+        touched = {name for name, _ in self.cuts} & tensors.keys()
+        if not touched:
             return
-        found = _run(module, shaken(self.tensors, self.cuts), self.examples[0], self.neutral)
+        found = _run(module, shaken(tensors, touched), self.examples[0], self.neutral)
         if not difference(self.outputs[:1], [found]) > TOLERANCE[self.dtype]:
             raise VerificationError(
                 "the model's outputs hardly depend on what is cut, so that a cut cannot be verified",
@@ -206,7 +209,7 @@ class Reference:
         """
         found = self.expecting(twin)
         gap = difference(self.outputs, found.outputs)
-        if not gap <= TOLERANCE[torch.float32]:
+        if not gap <= _LOOSE:
             raise VerificationError(f"the model's graph differs from it by {gap:.1e} of the largest output")
         return found
 
