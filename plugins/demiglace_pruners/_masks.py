@@ -73,9 +73,14 @@ def refuse_nan(weight: Weight) -> None:
 def mask_edits(weights: Sequence[Weight], keeps: Sequence[Tensor]) -> Iterator[Mask]:
     """An edit for each weight of which `keeps` holds anything at zero that no mask holds yet."""
     for weight, keep in zip(weights, keeps, strict=True):
-        lost = ~keep if weight.keep is None else keep < weight.keep
-        if lost.count_nonzero():
+        if not _keeps_all(keep, weight.keep):
             yield Mask(weight.name, keep)
+
+
+def _keeps_all(keep: Tensor, of: Tensor | None) -> bool:
+    """Whether `keep` takes nothing from another mask, or from all."""
+    # Equality ends at the first difference.
+    return bool(keep.all()) if of is None else (keep & of).equal(of)
 
 
 def zeros_after(weight: Weight, keep: Tensor) -> int:

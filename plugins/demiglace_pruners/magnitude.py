@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from demiglace.graph import count_zeros, keep_at_least, keep_largest
+from demiglace.graph import count_zeros, keep_at_least, mask_smallest
 from demiglace.passes import Context, Contract, Kind, PassSpec, Share
 from demiglace_pruners._amounts import Scoped, amount_words, removals
 from demiglace_pruners._masks import MaskEditor, chosen, mask_edits, promise_zeros, zeros_after
@@ -102,11 +102,13 @@ class Magnitude(MaskEditor[MagnitudeConfig]):
         if share is None:
             keeps = keep_at_least(scores, self.config.threshold or 0.0, masks)
             return keeps, sum(int((~keep).sum()) for keep in keeps)
-        zeros = sum(map(count_zeros, scores, masks or [None] * len(scores)))
+        zeros = 0
         # A schedule's amounts are of all weights.
         of = self.config.of if amount is None else "total"
+        if of == "remaining":
+            zeros = sum(map(count_zeros, scores, masks or [None] * len(scores)))
         remove = removals(share, of, sum(score.numel() for score in scores), zeros)
-        return keep_largest(scores, remove, masks), max(remove, zeros)
+        return mask_smallest(scores, remove, masks)
 
     def _norms(self, weight: Weight) -> Tensor:
         """The norm of each block, shape `[rows, blocks of a row]`."""

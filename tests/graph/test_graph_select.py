@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from demiglace.graph import count_zeros, keep_at_least, keep_largest, kth_smallest
+from demiglace.graph import count_zeros, keep_at_least, keep_largest, kth_smallest, mask_smallest
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 
@@ -91,6 +91,28 @@ def test_what_a_mask_removes_goes_first_whatever_its_value():
     assert count_zeros(tensor, keep) == 1
 
 
+@pytest.mark.parametrize("remove", range(7))
+def test_the_zeros_under_new_masks_are_those_removed_or_those_there_before(remove):
+    tensors = [torch.tensor([0.0, 3.0, -0.0]), torch.tensor([2.0, 1.0, 9.0])]
+    before = [None, torch.tensor([True, True, False])]
+    keeps, zeros = mask_smallest(tensors, remove, before)
+    assert zeros == max(remove, 3)
+    assert [keep.tolist() for keep in keeps] == [
+        keep.tolist() for keep in sorted_keep(tensors, remove, [torch.ones(3), before[1]])
+    ]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.6, 0.61, 0.9, 1.0])
+def test_of_a_large_tensor_that_is_masked_already_the_smallest_of_the_rest_go(share):
+    draw = torch.Generator().manual_seed(3)
+    tensors = [torch.randn(500, 600, generator=draw), torch.randn(7, generator=draw)]
+    before = [torch.rand(500, 600, generator=draw) > 0.6, None]
+    remove = round(share * 300_007)
+    want = sorted_keep(tensors, remove, before)
+    got = keep_largest(tensors, remove, before)
+    assert all(torch.equal(one.flatten(), other) for one, other in zip(got, want, strict=True))
+
+
 def test_a_threshold_keeps_what_is_equal_to_it():
     tensor = torch.tensor([0.5, -0.5, 0.49, 0.0, -3.0])
     assert keep_at_least([tensor], 0.5)[0].tolist() == [True, True, False, False, True]
@@ -120,6 +142,6 @@ def test_a_sample_of_many_finds_what_digits_find(seed, monkeypatch):
         tensors[0] = (4 * tensors[0]).round() / 4
     keeps = [torch.rand(one.shape, generator=draw) > 0.8 if seed > 2 else None for one in tensors]
     keys = select._Keys.of(tensors, keeps)
-    found = [(select._near(keys, rank, 7100), select._by_digits(keys, rank)) for rank in range(0, 7100, 71)]
+    found = [(select._near(keys, rank), select._by_digits(keys, rank)) for rank in range(0, 7100, 71)]
     assert all(near in (None, digits) for near, digits in found)
     assert sum(near is not None for near, _ in found) > 90

@@ -23,7 +23,7 @@ from demiglace.graph.edits import (
     Write,
 )
 from demiglace.graph.model_graph import Example, ModelGraph, Weight
-from demiglace.graph.select import count_zeros, keep_at_least, keep_largest, kth_smallest
+from demiglace.graph.select import count_zeros, keep_at_least, keep_largest, kth_smallest, mask_smallest
 from demiglace.graph.transaction import Transaction, apply
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ __all__ = [  # noqa: PLE0604
     "keep_at_least",
     "keep_largest",
     "kth_smallest",
+    "mask_smallest",
 ]
 
 

@@ -9,6 +9,7 @@ Of many weights a sample tells first between which two magnitudes the k-th lies 
 pass then counts those below and picks the few between. Where the sample was wrong, the digits decide.
 
 Weights that a mask holds already count as zeros, whatever their value, so they are the smallest of all.
+They are counted from the mask, so the sample is of the others alone and leaves fewer to pick from.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -48,6 +50,24 @@ def keep_largest(tensors: Sequence[Tensor], remove: int, keeps: Keeps | None = N
     return _masks(keys, *_before(keys, remove))
 
 
+def mask_smallest(
+    tensors: Sequence[Tensor], remove: int, keeps: Keeps | None = None
+) -> tuple[list[Tensor], int]:
+    """The masks of `keep_largest`, and how many elements are zero under them, by value or by mask.
+
+    That is `remove`, unless more were zero before; only then are they counted. For the arguments see
+    `keep_largest`.
+
+    Raises:
+        ValueError: when `remove` is out of range.
+    """
+    keys = _Keys.of(tensors, keeps)
+    threshold, ties = _before(keys, remove)
+    # Below a threshold above zero are all zeros, and they are among those removed.
+    zeros = remove if threshold > 0 else sum(map(count_zeros, tensors, keys.keeps))
+    return _masks(keys, threshold, ties), zeros
+
+
 def keep_at_least(tensors: Sequence[Tensor], threshold: float, keeps: Keeps | None = None) -> list[Tensor]:
     """Boolean masks, `True` where the magnitude is at least `threshold`, a number above 0.
 
@@ -68,14 +88,13 @@ def kth_smallest(tensors: Sequence[Tensor], k: int, keeps: Keeps | None = None) 
     import torch
 
     keys = _Keys.of(tensors, keeps)
-    bits, _ = _select(keys, k)
-    return torch.tensor(bits, dtype=keys.integer).view(keys.dtype)
+    return torch.tensor(_select(keys, k).key, dtype=keys.integer).view(keys.dtype)
 
 
 def count_zeros(tensor: Tensor, keep: Tensor | None = None) -> int:
     """How many elements are zero, by value or by mask."""
-    keys = _Keys.of([tensor], [keep])
-    return tensor.numel() - sum(_count(_native(key)) for key in keys.chunks(0))
+    parts = _Keys.of([tensor], [keep]).parts(0)
+    return tensor.numel() - sum(_count(_reaching(key, kept, 1)) for key, kept in parts)
 
 
 @dataclass(frozen=True)
@@ -104,15 +123,20 @@ class _Keys:
 
     def chunks(self, index: int) -> Iterator[Tensor]:
         """The keys of one tensor in order of its elements; each chunk lies where the one before lay."""
+        for key, kept in self.parts(index):
+            yield key if kept is None else key.mul_(kept)
+
+    def parts(self, index: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """As `chunks`, but each key is as without a mask, and the chunk of the mask comes with it."""
         import torch
 
         tensor, keep = self.tensors[index], self.keeps[index]
         flat = tensor.is_contiguous() and (keep is None or keep.is_contiguous())
-        kept = iter(()) if keep is None else _chunks(keep, flat)
-        for part in _chunks(tensor, flat):
+        kept = repeat(None) if keep is None else _chunks(keep, flat)
+        for part, own in zip(_chunks(tensor, flat), kept, strict=False):
             key = self._room(tensor.device, part.numel())
             torch.bitwise_and(part.to(self.dtype).view(self.integer), (1 << self.bits) - 1, out=key)
-            yield key if keep is None else key.mul_(next(kept))
+            yield key, own
 
     def _room(self, device: torch.device, size: int) -> Tensor:
         """Memory for one chunk, the same again and again: a fresh one for each would scatter the masks."""
@@ -122,17 +146,26 @@ class _Keys:
             self.rooms[device] = torch.empty(max(size, _CHUNK), dtype=self.integer, device=device)
         return self.rooms[device][:size]
 
-    def sample(self) -> Tensor:
-        """About `_SAMPLE` keys, evenly spaced, sorted, on the CPU."""
-        import torch
+    @property
+    def total(self) -> int:
+        """How many elements there are."""
+        return sum(tensor.numel() for tensor in self.tensors)
 
-        total = sum(tensor.numel() for tensor in self.tensors)
-        step = max(1, total // _SAMPLE)
+    @property
+    def held(self) -> int:
+        """How many elements the masks remove."""
+        return sum(keep.numel() - _count(_native(keep)) for keep in self.keeps if keep is not None)
+
+    def sample(self) -> Any:
+        """Of about `_SAMPLE` evenly spaced keys those that no mask removes, sorted, as a numpy array."""
+        import numpy as np
+
+        step = max(1, self.total // _SAMPLE)
         found = []
         for tensor, keep in zip(self.tensors, self.keeps, strict=True):
             key = tensor.reshape(-1)[::step].to(self.dtype).view(self.integer) & ((1 << self.bits) - 1)
-            found.append((key if keep is None else key * keep.reshape(-1)[::step]).cpu())
-        return torch.cat(found).sort().values
+            found.append((key if keep is None else key[keep.reshape(-1)[::step]]).cpu().numpy())
+        return np.sort(np.concatenate(found))
 
     def histogram(self, digit_of: Callable[[Tensor], Tensor], length: int) -> Tensor:
         """How many elements have each digit, shape `[length]`, on the CPU."""
@@ -163,63 +196,92 @@ def _masks(keys: _Keys, threshold: int, ties: int) -> list[Tensor]:
     for index, tensor in enumerate(keys.tensors):
         mask = torch.empty(tensor.shape, dtype=torch.bool, device=tensor.device)
         rest = mask.view(-1)
-        for key in keys.chunks(index):
+        # What a mask removes is equal to a threshold of zero, and below every other.
+        parts = keys.parts(index) if threshold > 0 else zip(keys.chunks(index), repeat(None), strict=False)
+        for key, kept in parts:
             part, rest = rest[: key.numel()], rest[key.numel() :]
-            native = _native(key)
-            part.copy_(torch.as_tensor(native >= threshold))
+            flags = _reaching(key, kept, threshold)
+            part.copy_(torch.as_tensor(flags))
             if ties > 0:
-                equal = _where(native == threshold)[:ties]
+                flags &= _native(key) == threshold
+                equal = _where(flags)[:ties]
                 part[torch.as_tensor(equal)] = False
                 ties -= len(equal)
         masks.append(mask)
     return masks
 
 
+@dataclass(frozen=True)
+class _Found:
+    """The key of a rank."""
+
+    key: int
+    #: How many keys before it are equal to it, and how many in all.
+    before: int
+    equal: int
+
+
 def _before(keys: _Keys, remove: int) -> tuple[int, int]:
     """A threshold key and a count: keys below it go, and so do the first so many that are equal to it."""
-    total = sum(tensor.numel() for tensor in keys.tensors)
-    if not 0 <= remove <= total:
-        raise ValueError(f"cannot remove {remove} of {total} weights")
+    if not 0 <= remove <= keys.total:
+        raise ValueError(f"cannot remove {remove} of {keys.total} weights")
     if remove == 0:
         return 0, 0
-    threshold, ties = _select(keys, remove - 1)
-    return threshold, ties + 1
+    found = _select(keys, remove - 1)
+    ties = found.before + 1
+    # Where all that are equal go, none of them has to be looked for.
+    return (found.key + 1, 0) if ties == found.equal else (found.key, ties)
 
 
-def _select(keys: _Keys, rank: int) -> tuple[int, int]:
-    """The key of a rank, from 0, and how many keys before it are equal to it."""
-    total = sum(tensor.numel() for tensor in keys.tensors)
-    if not 0 <= rank < total:
-        raise ValueError(f"no element of rank {rank} among {total}")
-    near = _near(keys, rank, total) if total >= 16 * _SAMPLE else None
+def _select(keys: _Keys, rank: int) -> _Found:
+    """The key of a rank, from 0."""
+    if not 0 <= rank < keys.total:
+        raise ValueError(f"no element of rank {rank} among {keys.total}")
+    near = _near(keys, rank) if keys.total >= 16 * _SAMPLE else None
     return _by_digits(keys, rank) if near is None else near
 
 
-def _near(keys: _Keys, rank: int, total: int) -> tuple[int, int] | None:
+def _near(keys: _Keys, rank: int) -> _Found | None:
     """What `_select` gives, from the keys near the rank alone; `None` where the sample was wrong."""
     import numpy as np
     import torch
 
-    sample = keys.sample()
-    middle = rank / total * len(sample)
-    margin = 1 + _DEVIATIONS * (middle * (1 - rank / total)) ** 0.5
-    # Zeros are many in a pruned network, and all alike: they are counted, never picked.
-    low = max(1, int(sample[int(middle - margin)])) if middle > margin else 1
-    high = int(sample[min(len(sample) - 1, int(middle + margin))])
-    if middle + margin >= len(sample):
-        high = (1 << keys.bits) - 1
+    low, high = _bounds(keys, rank)
     below, between = 0, []
     for index in range(len(keys.tensors)):
-        for key in map(_native, keys.chunks(index)):
-            below += _count(key < low)
-            between.append(torch.as_tensor(key[_where((key >= low) & (key <= high))]).cpu())
-    candidates = torch.cat(between)
+        for key, kept in keys.parts(index):
+            flags = _reaching(key, kept, low)
+            below += key.numel() - _count(flags)
+            flags &= _native(key) <= high
+            between.append(torch.as_tensor(_native(key)[_where(flags)]).cpu())
+    candidates = torch.cat(between).numpy()
     if rank < below and low == 1:
-        return 0, rank
-    if not 0 <= rank - below < len(candidates):
+        return _Found(0, rank, below)
+    rank -= below
+    if not 0 <= rank < len(candidates):
         return None
-    found = np.partition(candidates.numpy(), rank - below)[rank - below]
-    return int(found), rank - below - _count(candidates.numpy() < found)
+    found = np.partition(candidates, rank)[rank]
+    return _Found(int(found), rank - _count(candidates < found), _count(candidates == found))
+
+
+def _bounds(keys: _Keys, rank: int) -> tuple[int, int]:
+    """Between which two keys, both included and above 0, the rank lies by the sample, unless its key is 0."""
+    sample, held = keys.sample(), keys.held
+    share = max(0, rank - held) / max(1, keys.total - held)
+    middle = share * len(sample)
+    margin = 1 + _DEVIATIONS * (middle * (1 - share)) ** 0.5
+    # Zeros are many in a pruned network, and all alike: they are counted, never picked.
+    low = max(1, int(sample[int(middle - margin)])) if middle > margin else 1
+    high = int(sample[int(middle + margin)]) if middle + margin < len(sample) else (1 << keys.bits) - 1
+    return low, high
+
+
+def _reaching(key: Tensor, keep: Tensor | None, bound: int) -> Any:
+    """Which keys reach a bound, as numpy's flags or torch's; what a mask removes reaches none."""
+    flags = _native(key) >= bound
+    if keep is not None:
+        flags &= _native(keep)
+    return flags
 
 
 def _native(key: Tensor) -> Any:
@@ -241,18 +303,19 @@ def _where(flags: Any) -> Any:
     return np.flatnonzero(flags) if isinstance(flags, np.ndarray) else flags.nonzero().view(-1)
 
 
-def _by_digits(keys: _Keys, rank: int) -> tuple[int, int]:
+def _by_digits(keys: _Keys, rank: int) -> _Found:
     """What `_select` gives, by a histogram of each digit."""
-    prefix, shift = 0, keys.bits
+    prefix, shift, equal = 0, keys.bits, 0
     while shift > 0:
         width = min(_DIGIT, shift)
         shift -= width
         counts = keys.histogram(_digit(prefix, shift, width, first=shift + width == keys.bits), 1 << width)
         upto = counts.cumsum(0)
         digit = int((upto > rank).nonzero()[0])
-        rank -= int(upto[digit] - counts[digit])
+        equal = int(counts[digit])
+        rank -= int(upto[digit]) - equal
         prefix = prefix << width | digit
-    return prefix, rank
+    return _Found(prefix, rank, equal)
 
 
 def _digit(prefix: int, shift: int, width: int, *, first: bool) -> Callable[[Tensor], Tensor]:

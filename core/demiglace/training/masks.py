@@ -36,8 +36,9 @@ def hold_masks(optimizer: Optimizer, model: ModelGraph) -> RemovableHandle:
                 # As wide as the weights: nothing has to be converted in a step, which takes half the time.
                 known, own = None, torch.empty_like(tensor, dtype=_INTEGERS[tensor.itemsize])
             if known is not keep:
-                bits[name] = (keep, own.copy_(keep).neg_())
-            tensor.view(own.dtype).bitwise_and_(own)
+                bits[name] = (keep, own.copy_(keep))
+            # Bits, so that NaN becomes zero too.
+            tensor.view(own.dtype).mul_(own)
 
     return optimizer.register_step_post_hook(after_step)
 
