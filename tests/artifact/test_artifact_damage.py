@@ -96,7 +96,7 @@ def test_what_is_no_artifact_is_refused(tmp_path):
     (tmp_path / "file").touch()
     refused(tmp_path / "file", "not a packed model")
     (tmp_path / "manifest.json").write_text('{"format": "else"}')
-    refused(tmp_path, "not the manifest of a demiglace artifact")
+    refused(tmp_path, "is not of a demiglace artifact")
     (tmp_path / "manifest.json").write_text("[" * 100_000)
     refused(tmp_path, "cannot be read")
 

@@ -223,7 +223,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
         (folder / file).write_bytes(content)
     read_checkpoint(folder)
     (folder / "training.json").unlink()
-    with pytest.raises(ArtifactError, match="no checkpoint"):
+    with pytest.raises(ArtifactError, match="not a demiglace checkpoint"):
         read_checkpoint(folder)
 
 

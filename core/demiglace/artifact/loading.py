@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from demiglace.artifact.checked_json import DAMAGED
 from demiglace.artifact.filling import fill, replayed
-from demiglace.artifact.manifest import DAMAGED, MASK_PREFIX, TENSORS, ArtifactInfo, read_info
+from demiglace.artifact.manifest import MASK_PREFIX, TENSORS, ArtifactInfo, read_info
 from demiglace.artifact.state import TensorInfo
 from demiglace.artifact.structures import Model, Resolver, built, has_meta
 from demiglace.errors import ArtifactError

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from demiglace.artifact.atomic import canonical_json
+from demiglace.artifact.checked_json import DAMAGED, CheckedJson
 from demiglace.artifact.state import State, TensorInfo, sizes
 from demiglace.errors import ArtifactError
 from demiglace.graph.origins import CallerOrigin, GraphOrigin, Origin, SourceOrigin, Structure
 
-FORMAT = "demiglace-artifact"
-VERSION = 1
 MANIFEST = "manifest.json"
 TENSORS = "model.safetensors"
 GRAPH = "graph.json.gz"
 MASK_PREFIX = "mask:"
 """Before a parameter's name: the key of its bit-packed mask in the tensors file."""
 
-DAMAGED = "copy it again from where it came, or run the recipe again"
+_FILE = CheckedJson(MANIFEST, "artifact", "demiglace-artifact", 1)
 
 
 @dataclass(frozen=True)
@@ -71,8 +67,6 @@ class ArtifactInfo:
 def manifest_json(info: ArtifactInfo) -> dict[str, Any]:
     """The manifest's JSON, its own checksum included."""
     content = {
-        "format": FORMAT,
-        "version": VERSION,
         "digest": info.digest,
         "form": "graph" if info.is_graph else "module",
         "origin": origin_to_json(info.origin),
@@ -82,7 +76,7 @@ def manifest_json(info: ArtifactInfo) -> dict[str, Any]:
         "transform": [dict(each) for each in info.transform],
         "provenance": dict(info.provenance),
     }
-    return {**content, "checksum": _checksum(content)}
+    return _FILE.sealed(content)
 
 
 def read_info(path: str | Path) -> ArtifactInfo:
@@ -92,33 +86,11 @@ def read_info(path: str | Path) -> ArtifactInfo:
         ArtifactError: when `path` is no artifact, its manifest is damaged, or its version is unknown.
     """
     folder = Path(path)
-    content = _parsed(folder)
-    if content.get("version") != VERSION:
-        raise ArtifactError(
-            f"{folder} has format version {content.get('version')}; this demiglace reads version {VERSION}",
-            hint="install the demiglace that wrote it, or a newer one",
-        )
-    if content.pop("checksum", None) != _checksum(content):
-        raise ArtifactError(f"{folder / MANIFEST} is damaged: its checksum differs", hint=DAMAGED)
+    content = _FILE.read(folder, "give the folder that holds manifest.json")
     try:
         return _info(folder, content)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtifactError(f"{folder / MANIFEST} is not a valid manifest: {error!r}", hint=DAMAGED) from None
-
-
-def _parsed(folder: Path) -> dict[str, Any]:
-    try:
-        content = json.loads((folder / MANIFEST).read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        reason = f"it has no {MANIFEST}" if folder.is_dir() else "there is no such folder"
-        raise ArtifactError(
-            f"{folder} is not an artifact: {reason}", hint="give the folder that holds manifest.json"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"{folder / MANIFEST} cannot be read: {error}", hint=DAMAGED) from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ArtifactError(f"{folder / MANIFEST} is not the manifest of a demiglace artifact", hint=DAMAGED)
-    return content
 
 
 def _info(folder: Path, content: Mapping[str, Any]) -> ArtifactInfo:
@@ -133,10 +105,6 @@ def _info(folder: Path, content: Mapping[str, Any]) -> ArtifactInfo:
         transform=tuple(dict(each) for each in content["transform"]),
         provenance=dict(content["provenance"]),
     )
-
-
-def _checksum(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(canonical_json(content)).hexdigest()
 
 
 def origin_to_json(origin: Origin) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Union
 
-from demiglace.artifact.manifest import DAMAGED, GRAPH, ArtifactInfo
+from demiglace.artifact.checked_json import DAMAGED
+from demiglace.artifact.manifest import GRAPH, ArtifactInfo
 from demiglace.errors import ArtifactError, DemiglaceError
 from demiglace.graph.edits import Json
 from demiglace.graph.origins import CallerOrigin, SourceOrigin, Structure

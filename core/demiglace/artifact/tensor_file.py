@@ -16,7 +16,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from demiglace.artifact.manifest import DAMAGED, FileInfo
+from demiglace.artifact.checked_json import DAMAGED
+from demiglace.artifact.manifest import FileInfo
 from demiglace.errors import ArtifactError
 from demiglace.graph.names import dtype_name
 

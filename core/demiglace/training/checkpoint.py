@@ -6,8 +6,6 @@ the position, the history, the rates; in `training.safetensors` moments, average
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -15,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from demiglace.artifact import GraphOrigin, save
-from demiglace.artifact.atomic import canonical_json, new_directory, write_json, writing
+from demiglace.artifact.atomic import new_directory, write_json, writing
+from demiglace.artifact.checked_json import DAMAGED, CheckedJson
 from demiglace.artifact.loading import read_folder
-from demiglace.artifact.manifest import DAMAGED, ArtifactInfo, FileInfo
+from demiglace.artifact.manifest import ArtifactInfo, FileInfo
 from demiglace.artifact.tensor_file import read_tensors, write_tensors
 from demiglace.errors import ArtifactError
 from demiglace.graph.names import dtype_name
@@ -28,9 +27,8 @@ if TYPE_CHECKING:
 
     from demiglace.graph import ModelGraph
 
-FORMAT = "demiglace-checkpoint"
-VERSION = 1
 _MODEL, _STATE, _TENSORS = "model", "training.json", "training.safetensors"
+_FILE = CheckedJson(_STATE, "checkpoint", "demiglace-checkpoint", 1)
 
 
 @dataclass(frozen=True)
@@ -61,13 +59,11 @@ def write_checkpoint(target: Path, model: ModelGraph, state: Mapping[str, object
             save(model, fresh / _MODEL, origin=model.origin or GraphOrigin())
             file, _ = write_tensors(fresh / _TENSORS, tensors)
             content = {
-                "format": FORMAT,
-                "version": VERSION,
                 "state": plain,
                 "tensors": {name: [dtype_name(one), list(one.shape)] for name, one in tensors.items()},
                 "file": {"bytes": file.bytes, "sha256": file.sha256},
             }
-            write_json(fresh / _STATE, content | {"checksum": _checksum(content)})
+            write_json(fresh / _STATE, _FILE.sealed(content))
 
 
 def keep_only(folder: Path, names: Collection[str]) -> None:
@@ -86,7 +82,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         ArtifactError: when it is missing, damaged, or of another version.
     """
     folder = Path(path)
-    content = _content(folder)
+    content = _FILE.read(folder, "give a folder such as epoch-0003")
     try:
         declared = {name: (str(dtype), tuple(shape)) for name, (dtype, shape) in content["tensors"].items()}
         file = FileInfo(int(content["file"]["bytes"]), str(content["file"]["sha256"]))
@@ -95,28 +91,3 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise ArtifactError(f"{folder / _STATE} is not valid: {error!r}", hint=DAMAGED) from None
     tensors = read_tensors(folder / _TENSORS, declared, file)
     return Checkpoint(read_folder(folder / _MODEL), join(plain, tensors))
-
-
-def _content(folder: Path) -> dict[str, Any]:
-    try:
-        content = json.loads((folder / _STATE).read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        raise ArtifactError(
-            f"{folder} is no checkpoint: it has no {_STATE}", hint="give a folder such as epoch-0003"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ArtifactError(f"{folder / _STATE} cannot be read: {error}", hint=DAMAGED) from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ArtifactError(f"{folder / _STATE} is not of a demiglace checkpoint", hint=DAMAGED)
-    if content.get("version") != VERSION:
-        raise ArtifactError(
-            f"{folder} has version {content.get('version')}; this demiglace reads version {VERSION}",
-            hint="install the demiglace that wrote it",
-        )
-    if content.pop("checksum", None) != _checksum(content):
-        raise ArtifactError(f"{folder / _STATE} is damaged: its checksum differs", hint=DAMAGED)
-    return content
-
-
-def _checksum(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(canonical_json(content)).hexdigest()

@@ -9,7 +9,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from demiglace.artifact.manifest import DAMAGED, MASK_PREFIX, ArtifactInfo
+from demiglace.artifact.checked_json import DAMAGED
+from demiglace.artifact.manifest import MASK_PREFIX, ArtifactInfo
 from demiglace.artifact.packed.blocks import (
     MEANS,
     Layout,
