@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
@@ -62,13 +62,12 @@ def round_by_inputs(
             # Layers of one list read the same input.
             grams = {names[0]: InputGram(torch.float32) for names in stage}
             calibrate(model, batches, grams, quiet, stop_early=True)
-            for names in stage:
-                moments = _finite(grams[names[0]].matrix / grams[names[0]].rows, names[0])
-                for layer in map(solvable.__getitem__, names):
-                    (weight,) = layer.weights.values()
-                    task = Rounding(weight.detach(), scheme, moments, options.clip, options.damping)
-                    done.weights[id(weight)] = method.round(task)
-                    transaction.apply(done.swap(layer))
+            for name, moments in _moments(stage, grams):
+                layer = solvable[name]
+                (weight,) = layer.weights.values()
+                task = Rounding(weight.detach(), scheme, moments, options.clip, options.damping)
+                done.weights[id(weight)] = method.round(task)
+                transaction.apply(done.swap(layer))
     finally:
         transaction.rollback()
     return done
@@ -83,18 +82,21 @@ def _solvable(layer: Layer, layers: list[Layer]) -> bool:
     return alone and has_input_rows(layer.module)
 
 
-def _finite(moments: torch.Tensor, layer: str) -> torch.Tensor:
-    """Moments that a method can work with.
+def _moments(stage: list[list[str]], grams: Mapping[str, InputGram]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Each layer with the second moments of its inputs, which were gathered under its list's first name.
 
     Raises:
         GraphError: when squares of the inputs are beyond float32.
     """
-    if not moments.isfinite().all():
-        raise GraphError(
-            f"the inputs of layer {layer!r} are too large for their squares to be summed",
-            hint='use method = "rtn", or look at where the model\'s activations grow',
-        )
-    return moments
+    for names in stage:
+        moments = grams[names[0]].matrix / grams[names[0]].rows
+        if not moments.isfinite().all():
+            raise GraphError(
+                f"the inputs of layer {names[0]!r} are too large for their squares to be summed",
+                hint='use method = "rtn", or look at where the model\'s activations grow',
+            )
+        for name in names:
+            yield name, moments
 
 
 def _merged(stages: list[list[str]]) -> Iterator[list[list[str]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -95,9 +95,7 @@ def _items(example: Example, tracer: Tracer) -> int:
 def _as_graph(
     model: ModelGraph, edits: list[Edit], removal: Removal, reference: Reference, reason: str
 ) -> tuple[Transaction, Verification]:
-    import torch
-
-    from demiglace.graph.plain import PlainGraph, in_double, keeps_dtypes, traced_names
+    from demiglace.graph.plain import PlainGraph, traced_names
 
     _check_whole(removal, reference, reason)
     given = isinstance(model.module, PlainGraph)
@@ -108,17 +106,7 @@ def _as_graph(
     try:
         graph = model.module
         assert isinstance(graph, PlainGraph)  # noqa: S101
-        nodes = {names.get(node.name, node.name): node for node in graph.graph_data.nodes}
-        double = reference.dtype is torch.float64 and keeps_dtypes(nodes.values())
-        if double:
-            # In its own dtypes it would be rounded where the original is not.
-            with in_double(nodes.values()):
-                reference = reference.by(graph)
-        transaction.remember(rewrite(nodes, removal))
-        for edit in _held(graph, edits):
-            transaction.apply(edit)
-        with in_double(nodes.values()) if double else nullcontext():
-            error = reference.compare(graph)
+        reference, error = _cut_graph(transaction, graph, names, edits, removal, reference)
     except Exception as failure:
         transaction.rollback()
         if isinstance(failure, GraphError):
@@ -128,3 +116,32 @@ def _as_graph(
             hint="leave the layers that it names out by `ignore`, and report the model: a rule is missing",
         ) from failure
     return transaction, reference.verification("graph", reason, error)
+
+
+def _cut_graph(
+    transaction: Transaction,
+    graph: PlainGraph,
+    names: Mapping[str, str],
+    edits: Sequence[Edit],
+    removal: Removal,
+    reference: Reference,
+) -> tuple[Reference, float]:
+    """Cut a graph, and compare it with the original; gives what it was compared with, and the error.
+
+    `names` holds the names that its nodes were traced by, where they differ.
+    """
+    import torch
+
+    from demiglace.graph.plain import in_double, keeps_dtypes
+
+    nodes = {names.get(node.name, node.name): node for node in graph.graph_data.nodes}
+    double = reference.dtype is torch.float64 and keeps_dtypes(nodes.values())
+    if double:
+        # In its own dtypes it would be rounded where the original is not.
+        with in_double(nodes.values()):
+            reference = reference.by(graph)
+    transaction.remember(rewrite(nodes, removal))
+    for edit in _held(graph, edits):
+        transaction.apply(edit)
+    with in_double(nodes.values()) if double else nullcontext():
+        return reference, reference.compare(graph)

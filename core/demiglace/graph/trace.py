@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -300,14 +301,11 @@ class Tracer:
 
     def _freeze_outputs(self, node: fx.Node, values: dict[fx.Node, Any], program: ExportedProgram) -> None:
         mutated = program.graph_signature.buffers_to_mutate
-        for one in node.all_input_nodes:
-            if one.name in mutated:
-                continue
-            value = values[one]
-            for item in value if isinstance(value, list) else [value]:
-                for axis in item.axes if isinstance(item, Value) else ():
-                    if axis is not None:
-                        self.labels.freeze(axis, "it is an output of the model")
+        given = (values[one] for one in node.all_input_nodes if one.name not in mutated)
+        items = chain.from_iterable(value if isinstance(value, list) else [value] for value in given)
+        for axis in chain.from_iterable(item.axes for item in items if isinstance(item, Value)):
+            if axis is not None:
+                self.labels.freeze(axis, "it is an output of the model")
 
 
 def _alive(program: ExportedProgram) -> set[fx.Node]:
