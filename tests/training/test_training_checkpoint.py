@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import signal
 import subprocess
@@ -258,7 +259,13 @@ def test_a_tree_comes_back_as_it_was():
     back = join(json.loads(json.dumps(plain, allow_nan=False)), tensors)
     assert torch.equal(back["t"].pop("x"), tree["t"].pop("x"))
     assert back == tree
-    assert join(*split(float("nan"))) != 0
+    assert math.isnan(join(*split(float("nan"))))
+
+
+def test_tensors_whose_paths_are_spelt_alike_stay_apart():
+    tree = {"a": {"b": torch.zeros(2)}, "a.b": torch.ones(3), 1: torch.zeros(4), "1": torch.ones(5)}
+    back = join(*split(tree))
+    assert [len(one) for one in (back["a"]["b"], back["a.b"], back[1], back["1"])] == [2, 3, 4, 5]
 
 
 RECIPE = {

@@ -45,8 +45,10 @@ def join(plain: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
 
 def _split(value: object, path: str, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(value, torch.Tensor):
-        tensors[path] = value.detach()
-        return ["tensor", path]
+        # Keys may hold dots themselves: two places can have one path.
+        name = path if path not in tensors else f"{path} ({len(tensors)})"
+        tensors[name] = value.detach()
+        return ["tensor", name]
     if isinstance(value, float) and not math.isfinite(value):
         return ["float", str(value)]
     if value is None or isinstance(value, bool | int | float | str):
