@@ -135,5 +135,5 @@ def _refuse_difference(model: ModelGraph, edits: Sequence[Edit], context: Contex
         if not difference <= _TOLERANCE * size:
             raise GraphError(
                 f"smoothing would change the outputs by {difference:.2g} of {size:.2g}",
-                hint="leave the layers that it names out by `ignore`, and report the model",
+                hint="leave layers out by `ignore` until it does not, and report the model",
             )

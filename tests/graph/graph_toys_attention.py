@@ -112,6 +112,10 @@ SHARED_HEADS = {
     ],
     ("out.weight", 1): run(0, 12),
 }
+PACKED_HEADS = {
+    ("m.in_proj_weight", 0): lambda u: [k * 12 + u * 3 + d for k in range(3) for d in range(3)],
+    ("m.out_proj.weight", 1): run(0, 3),
+}
 
 
 TOYS: dict[str, Toy] = {
@@ -136,10 +140,7 @@ TOYS: dict[str, Toy] = {
         ),
         (2, 7, 5),
         4,
-        {
-            ("m.in_proj_weight", 0): lambda u: [k * 12 + u * 3 + d for k in range(3) for d in range(3)],
-            ("m.out_proj.weight", 1): run(0, 3),
-        },
+        PACKED_HEADS,
     ),
     "attention before a norm that names its size": Toy(
         lambda: Net(
@@ -186,9 +187,6 @@ TOYS: dict[str, Toy] = {
         ),
         (2, 7, 5),
         4,
-        {
-            ("m.in_proj_weight", 0): lambda u: [k * 12 + u * 3 + d for k in range(3) for d in range(3)],
-            ("m.out_proj.weight", 1): run(0, 3),
-        },
+        PACKED_HEADS,
     ),
 }

@@ -179,17 +179,12 @@ def test_a_pruner_in_the_same_training_keeps_its_zeros():
 
 def test_masks_that_were_there_before_are_zeros_of_the_integers():
     module = _made()
-    pruned = {}
-
-    def note():
-        pruned.update({name: one == 0 for name, one in module.named_parameters() if one.dim() > 1})
-
     demiglace.run(
         {"name": "p", "pass": [{"use": "prune.magnitude", "amount": 0.5}]},
         model=module,
         example_inputs=_images(4)[0],
     )
-    note()
+    pruned = {name: one == 0 for name, one in module.named_parameters() if one.dim() > 1}
     first = [{"use": "prune.magnitude", "amount": 0.5}]
     _train(module, bits=4, first=first)
     for name in ("c2", "fc", "head"):
