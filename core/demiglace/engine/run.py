@@ -107,9 +107,7 @@ class Execution:
         if not self.plan.checked.steps:
             raise UsageError("the recipe has no pass", hint="add a [[pass]] table")
         shop = self._workshop(folder)
-        # With an example the network can be traced: what cannot be cut is told before hours of training.
-        if faults := network_faults(self.plan.checked, shop.model):
-            raise RecipeError(faults=faults)
+        self._refuse(shop.model)
         shop.provenance = {"recipe": record.recipe, "environment": record.environment}
         record.data = _data_json(shop.data)
         record.original = shop.footprint
@@ -133,6 +131,11 @@ class Execution:
         if folder is not None:
             self._save(shop, folder, record)
         return Result(shop.model, self.out, record, verdicts, allowed_code())
+
+    def _refuse(self, model: ModelGraph) -> None:
+        """With an example the network can be traced: what cannot be cut is told before hours of training."""
+        if faults := network_faults(self.plan.checked, model):
+            raise RecipeError(faults=faults)
 
     def _run_step(
         self, shop: Workshop, step: Step, number: int, record: RunRecord, folder: RunFolder | None

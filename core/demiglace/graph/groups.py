@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -100,14 +100,8 @@ def _traced(tracer: Tracer, program: ExportedProgram, unread: bool) -> Traced:
     slices: dict[int, list[Slice]] = {}
     first: dict[int, Tensor] = {}
     for slot, root, role in zip(slots, roots, roles, strict=True):
-        for number in members[root].unique().tolist():
-            if number < 0:
-                continue
-            places = (members[root] == number).nonzero()[:, 0]
-            order = torch.argsort(root[places], stable=True)
-            units = root[places].unique()
+        for number, units, index in _units(root, members):
             first.setdefault(number, units)
-            index = places[order].view(len(units), -1)
             slices.setdefault(number, []).append(Slice(slot.tensor, slot.dim, role, index))
     groups = tuple(
         Group(
@@ -121,6 +115,16 @@ def _traced(tracer: Tracer, program: ExportedProgram, unread: bool) -> Traced:
     )
     frozen = _reasons(slots, roots, _reported(slots, roles, program), reasons, members)
     return Traced(groups, frozen, tracer, program, unread)
+
+
+def _units(root: Tensor, members: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Each group that an axis holds units of: its number, the roots of the units, and their indices."""
+    for number in members[root].unique().tolist():
+        if number < 0:
+            continue
+        places = (members[root] == number).nonzero()[:, 0]
+        units = root[places].unique()
+        yield number, units, places[torch.argsort(root[places], stable=True)].view(len(units), -1)
 
 
 def _roots_of(tracer: Tracer, axes: Sequence[Tensor]) -> Tensor:
