@@ -19,6 +19,12 @@ def test_the_table_shows_a_foreign_plugin(call, acme):
     assert "acme.round" in row
 
 
+def test_the_table_tells_all_that_a_plugin_gives(call):
+    rows = call("plugins").out
+    for given in ("passes: prune.", "criteria: l1", "roundings:", "sources: mlp", "recipes: "):
+        assert given in rows
+
+
 def test_json_tells_everything(call, acme):
     acme.install("bad-passes", {"bad": "import no_such_module_of_acme"}, version="0.7")
     plugins = {one["name"]: one for one in json.loads(call("plugins", "--json").out)}

@@ -13,6 +13,8 @@ from demiglace.cli.output import print_json, table
 if TYPE_CHECKING:
     from demiglace.plugins import PluginInfo
 
+_KINDS = ("passes", "sources", "recipes", "criteria", "rules", "roundings")
+
 
 @click.command()
 @options.no_plugin
@@ -35,6 +37,6 @@ def command(block: Sequence[str], as_json: bool) -> None:
 
 
 def _row(plugin: PluginInfo) -> tuple[str, ...]:
-    kinds = {name: getattr(plugin, name) for name in ("passes", "sources", "recipes", "criteria", "rules")}
+    kinds = {kind: getattr(plugin, kind) for kind in _KINDS}
     gives = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names)
     return plugin.name, plugin.distribution, plugin.version, plugin.status, gives or "-"
