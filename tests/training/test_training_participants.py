@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from demiglace.errors import GraphError, UsageError
-from demiglace.graph import Cut, Mask, SetAttr, Swap
+from demiglace.graph import Cut, Mask, ModelGraph, SetAttr, Swap, apply
 from demiglace.passes import Asked, Config, Editor, Participant, Schedule
 from demiglace.training import Scheduled, Settings, Stopping, fit, hold_masks, named_loss
 from demiglace.training.capture import Capture
@@ -261,3 +261,17 @@ def test_a_checkpoint_of_a_schedule_goes_on_where_it_was(net, context):
     other.restore_state(one.state())
     assert other.state() == one.state()
     assert other.state()["next"] > 1
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64, torch.complex64, torch.complex128])
+def test_masks_are_held_in_weights_of_every_width(dtype):
+    layer = nn.Linear(4, 2, bias=False).to(dtype)
+    model = ModelGraph(layer)
+    keep = torch.tensor([[True, False, True, True]] * 2)
+    apply(model, [Mask("weight", keep)]).commit()
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    hold_masks(optimizer, model)
+    layer.weight.abs().sum().backward()
+    layer.weight.grad.fill_(1)
+    optimizer.step()
+    assert torch.equal(layer.weight != 0, keep)

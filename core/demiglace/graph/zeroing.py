@@ -14,12 +14,15 @@ def zero_outside(tensor: Tensor, keep: Tensor) -> None:
     """Make a tensor zero, in place, wherever `keep` is false; NaN and infinity become zero too.
 
     Args:
-        tensor: on any device; of any dtype of 1, 2, 4 or 8 bytes.
+        tensor: on any device; of any dtype.
         keep: boolean, of the tensor's shape, on its device.
     """
     import torch
 
     integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    if tensor.dtype.itemsize not in integers:  # complex128
+        tensor.detach().masked_fill_(~keep, 0)
+        return
     # The product of bits with 0 is the bits of 0, and vectorised, which a masked fill is not.
     bits = tensor.detach().view(integers[tensor.dtype.itemsize])
     if bits.dim() == 0:

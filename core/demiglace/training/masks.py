@@ -31,6 +31,9 @@ def hold_masks(optimizer: Optimizer, model: ModelGraph) -> RemovableHandle:
     def after_step(*_: Any) -> None:
         for name, keep in model.masks.items():
             tensor = named_tensor(model, name).detach()
+            if tensor.itemsize not in _INTEGERS:  # complex128
+                zero_outside(tensor, keep)
+                continue
             known, own = bits.get(name, (None, keep))
             if own.shape != tensor.shape or own.itemsize != tensor.itemsize:
                 # As wide as the weights: nothing has to be converted in a step, which takes half the time.
