@@ -40,6 +40,7 @@ def test_json_tells_everything(call, acme):
         "rules": [],
         "roundings": [],
         "criteria": [],
+        "runtimes": [],
     }
     assert plugins["bad"]["status"] == "broken"
     assert "no_such_module_of_acme" in plugins["bad"]["error"]

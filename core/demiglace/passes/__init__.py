@@ -17,7 +17,7 @@ from demiglace.passes.local_code import allowed_code, allowed_file, allowing_cod
 from demiglace.passes.metric import Metric
 from demiglace.passes.participant import Loop, Participant, Position
 from demiglace.passes.schedule import Moment, Schedule, moment_steps, moment_words
-from demiglace.passes.spec import CriterionSpec, Kind, PassSpec, Provides, SourceSpec
+from demiglace.passes.spec import CriterionSpec, Kind, PassSpec, Provides, Ran, RuntimeSpec, SourceSpec
 from demiglace.recipe.selectors import Selector
 
 __all__ = [
@@ -42,6 +42,8 @@ __all__ = [
     "Position",
     "Problem",
     "Provides",
+    "Ran",
+    "RuntimeSpec",
     "Schedule",
     "Selector",
     "Share",

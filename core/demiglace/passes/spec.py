@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib.util import find_spec
 from typing import Literal
 
 from demiglace.passes.config import Config
@@ -57,6 +58,46 @@ class CriterionSpec:
     #: What of `Statistics` a calibration run must gather: `inputs` of layers, or `changes` of the loss, for
     #: which the data needs labels. With `nothing` it looks at weights alone.
     gathers: Literal["nothing", "inputs", "changes"] = "nothing"
+
+
+@dataclass(frozen=True)
+class RuntimeSpec:
+    """What runs exported files of one format, announced without importing its code.
+
+    The implementation is a function `load(path, *, threads=None, precision="fp32", options={})`. It gives an
+    `nn.Module` that runs the file with as many threads, in `fp32` or `bf16`, under the runtime's own
+    options, and raises a `UsageError` for a precision that the runtime does not have. Where the runtime
+    tells, the module has a method `ran()` that gives a `Ran` for each operator.
+    """
+
+    #: Such as `onnx`.
+    name: str
+    #: What its files' names end with, such as `(".onnx",)`.
+    suffixes: tuple[str, ...]
+    #: `package.module:function`, imported only when a file is opened.
+    implementation: str
+    #: The pass that writes such files, such as `export.onnx`.
+    exporter: str = ""
+    #: The modules that must be installed to open a file.
+    requires: tuple[str, ...] = ()
+    #: What `pip install` takes to have them, such as `demiglace[onnx]`.
+    install: str = ""
+
+    def missing(self) -> tuple[str, ...]:
+        """Those of `requires` that are not installed; none of them is imported."""
+        return tuple(name for name in self.requires if find_spec(name) is None)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """An operator as a runtime computes it, after its own fusions."""
+
+    #: As the runtime calls it; with the names of what was fused, where it tells.
+    name: str
+    #: Such as `QLinearConv`.
+    operator: str
+    #: Such as `int8` or `fp32`.
+    precision: str
 
 
 @dataclass(frozen=True)

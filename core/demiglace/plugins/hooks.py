@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pluggy
 
-from demiglace.passes.spec import CriterionSpec, PassSpec, SourceSpec
+from demiglace.passes.spec import CriterionSpec, PassSpec, RuntimeSpec, SourceSpec
 
 PROJECT = "demiglace"
 """The pluggy project name and the entry-point group."""
@@ -58,6 +58,20 @@ def demiglace_criteria() -> Sequence[CriterionSpec]:  # type: ignore[empty-body]
     # acme_passes/size.py
     def size(group, statistics):
         return sum(statistics.rows(one).abs().amax(1) for one in group.slices)
+    """
+
+
+@hookspec
+def demiglace_runtimes() -> Sequence[RuntimeSpec]:  # type: ignore[empty-body]
+    """What runs exported files as models, so that every evaluator can measure the file that ships.
+
+    @demiglace.hookimpl
+    def demiglace_runtimes():
+        return [RuntimeSpec("acme", (".acme",), "acme_passes.runtime:load", requires=("acme_engine",))]
+
+    # acme_passes/runtime.py
+    def load(path, *, threads=None, precision="fp32", options={}):
+        return AcmeModule(path, threads)  # an nn.Module
     """
 
 

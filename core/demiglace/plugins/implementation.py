@@ -10,11 +10,11 @@ from typing import Any, TypeAlias
 from demiglace.errors import DemiglaceError, PluginError
 from demiglace.passes import base
 from demiglace.passes.participant import Participant
-from demiglace.passes.spec import CriterionSpec, Kind, PassSpec, Provides, SourceSpec
+from demiglace.passes.spec import CriterionSpec, Kind, PassSpec, Provides, RuntimeSpec, SourceSpec
 from demiglace.plugins.info import PluginInfo
 from demiglace.plugins.loading import described
 
-_Spec: TypeAlias = PassSpec | SourceSpec | CriterionSpec
+_Spec: TypeAlias = PassSpec | SourceSpec | CriterionSpec | RuntimeSpec
 
 INTERFACES: dict[Kind | Provides, type] = {
     Kind.EDITOR: base.Editor,
@@ -43,7 +43,7 @@ def load_implementation(spec: PassSpec | SourceSpec, plugin: PluginInfo) -> type
     return found
 
 
-def load_criterion(spec: CriterionSpec, plugin: PluginInfo) -> Callable[..., Any]:
+def load_function(spec: CriterionSpec | RuntimeSpec, plugin: PluginInfo) -> Callable[..., Any]:
     """Import the function that a spec names; raises as `load_implementation`."""
     found = _imported(spec, plugin)
     if not callable(found):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from demiglace.passes.spec import CriterionSpec, PassSpec, SourceSpec
+from demiglace.passes.spec import CriterionSpec, PassSpec, RuntimeSpec, SourceSpec
 
 
 class Status(StrEnum):
@@ -39,6 +39,8 @@ class PluginInfo:
     #: Modules that register methods of rounding.
     roundings: tuple[str, ...] = ()
     criteria: tuple[str, ...] = ()
+    #: What runs exported files.
+    runtimes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.name} ({self.distribution} {self.version})"
@@ -54,3 +56,4 @@ class Contribution:
     #: Names and files.
     recipes: tuple[tuple[str, Path], ...] = ()
     criteria: tuple[CriterionSpec, ...] = ()
+    runtimes: tuple[RuntimeSpec, ...] = ()

@@ -11,7 +11,7 @@ from typing import TypeVar
 import pluggy
 
 from demiglace.errors import DemiglaceError, PluginError
-from demiglace.passes.spec import CriterionSpec, PassSpec, SourceSpec
+from demiglace.passes.spec import CriterionSpec, PassSpec, RuntimeSpec, SourceSpec
 from demiglace.plugins import hooks
 from demiglace.plugins.info import Contribution, PluginInfo, Status
 from demiglace.plugins.validation import check_specs, checked_items, recipes_in
@@ -43,7 +43,8 @@ def _loaded(plugin: object, info: PluginInfo) -> Contribution:
     rules = _given(hook.demiglace_rules, str)
     roundings = _given(hook.demiglace_roundings, str)
     criteria = _given(hook.demiglace_criteria, CriterionSpec)
-    check_specs([*passes, *sources, *criteria])
+    runtimes = _given(hook.demiglace_runtimes, RuntimeSpec)
+    check_specs([*passes, *sources, *criteria, *runtimes])
     recipes = recipes_in(folders)
     info = replace(
         info,
@@ -53,8 +54,11 @@ def _loaded(plugin: object, info: PluginInfo) -> Contribution:
         rules=tuple(rules),
         roundings=tuple(roundings),
         criteria=tuple(spec.name for spec in criteria),
+        runtimes=tuple(spec.name for spec in runtimes),
     )
-    return Contribution(info, tuple(passes), tuple(sources), tuple(recipes.items()), tuple(criteria))
+    return Contribution(
+        info, tuple(passes), tuple(sources), tuple(recipes.items()), tuple(criteria), tuple(runtimes)
+    )
 
 
 def _given(hook: pluggy.HookCaller, kind: type[T]) -> list[T]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from demiglace.errors import PluginError, RecipeError
-from demiglace.passes.spec import CriterionSpec, PassSpec, Provides, SourceSpec
+from demiglace.errors import PluginError, RecipeError, UsageError
+from demiglace.passes.spec import CriterionSpec, PassSpec, Provides, RuntimeSpec, SourceSpec
 from demiglace.plugins.info import Contribution, PluginInfo, Status
 from demiglace.recipe import did_you_mean
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from demiglace.calibration import Statistics
     from demiglace.graph import Group
@@ -67,6 +67,7 @@ class Registry:
     data_sources: Names[SourceSpec]
     recipes: Names[Path]
     criteria: Names[CriterionSpec]
+    runtimes: Names[RuntimeSpec]
 
     @classmethod
     def of(cls, contributions: Sequence[Contribution]) -> Registry:
@@ -79,6 +80,7 @@ class Registry:
             Names("data source", [claim for claim in sources if claim[1].provides is Provides.DATA]),
             Names("recipe", [(name, p, one.info) for one in contributions for name, p in one.recipes]),
             Names("criterion", [(s.name, s, one.info) for one in contributions for s in one.criteria]),
+            Names("runtime", [(s.name, s, one.info) for one in contributions for s in one.runtimes]),
         )
         return replace(registry, plugins=[registry._marked(plugin) for plugin in registry.plugins])
 
@@ -102,9 +104,45 @@ class Registry:
         Raises:
             PluginError: it cannot be had; the message names the plugin and its version.
         """
-        from demiglace.plugins.implementation import load_criterion
+        from demiglace.plugins.implementation import load_function
 
-        return load_criterion(self.criteria[name], self.criteria.claimants(name)[0])
+        return load_function(self.criteria[name], self.criteria.claimants(name)[0])
+
+    def open_file(
+        self,
+        name: str,
+        path: str | Path,
+        *,
+        threads: int | None = None,
+        precision: Literal["fp32", "bf16"] = "fp32",
+        options: Mapping[str, Any] | None = None,
+    ) -> nn.Module:
+        """An exported file as a module whose forward a runtime computes.
+
+        Args:
+            name: of the runtime.
+            path: of the file.
+            threads: that compute; by default as many as torch has.
+            precision: in which floating-point values are computed.
+            options: of the runtime itself, by its own names.
+
+        Raises:
+            UsageError: there is no such runtime, it is not installed, or it has no such precision.
+            SourceError: the file cannot be opened.
+        """
+        from demiglace.plugins.implementation import load_function
+
+        spec = self.runtimes.get(name)
+        if spec is None:
+            raise UsageError(f"there is no runtime {name!r}", hint=self.absent_hint(name, self.runtimes))
+        if missing := spec.missing():
+            raise UsageError(
+                f"the runtime {name!r} needs {' and '.join(missing)}, not installed here",
+                hint=f"pip install '{spec.install or ' '.join(missing)}'",
+            )
+        load = load_function(spec, self.runtimes.claimants(name)[0])
+        module: nn.Module = load(Path(path), threads=threads, precision=precision, options=options or {})
+        return module
 
     def load_registered(self) -> None:
         """Import the modules in which plugins register rules of operators and methods of rounding.
@@ -151,7 +189,7 @@ class Registry:
         return "; ".join(filter(None, advice)) or None
 
     def _all(self) -> tuple[Names[Any], ...]:
-        return self.passes, self.model_sources, self.data_sources, self.recipes, self.criteria
+        return self.passes, self.model_sources, self.data_sources, self.recipes, self.criteria, self.runtimes
 
     def _names_of(self, spec: PassSpec | SourceSpec) -> Names[PassSpec] | Names[SourceSpec]:
         if isinstance(spec, PassSpec):

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from demiglace.errors import PluginError
 from demiglace.passes.config import Config
-from demiglace.passes.spec import CriterionSpec, Kind, PassSpec, Provides, SourceSpec
+from demiglace.passes.spec import CriterionSpec, Kind, PassSpec, Provides, RuntimeSpec, SourceSpec
 from demiglace.recipe import DataTable, PassTable, Placement, SourceTable
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ def checked_items(returned: object, kind: type[T], hook: str) -> list[T]:
     return list(returned)
 
 
-def check_specs(specs: Sequence[PassSpec | SourceSpec | CriterionSpec]) -> None:
+def check_specs(specs: Sequence[PassSpec | SourceSpec | CriterionSpec | RuntimeSpec]) -> None:
     """Check every spec and that none comes twice.
 
     Raises:
@@ -48,7 +48,7 @@ def check_specs(specs: Sequence[PassSpec | SourceSpec | CriterionSpec]) -> None:
         raise PluginError("; ".join(problems))
 
 
-def _problems(spec: PassSpec | SourceSpec | CriterionSpec) -> Iterator[str]:
+def _problems(spec: PassSpec | SourceSpec | CriterionSpec | RuntimeSpec) -> Iterator[str]:
     if not isinstance(spec.name, str) or not _NAME.fullmatch(spec.name):
         yield "a name is lower-case letters, digits, `_` and `-`, in parts joined by dots"
     if isinstance(spec, PassSpec) and not isinstance(spec.kind, Kind):
@@ -56,12 +56,19 @@ def _problems(spec: PassSpec | SourceSpec | CriterionSpec) -> Iterator[str]:
     if isinstance(spec, SourceSpec) and not isinstance(spec.provides, Provides):
         yield f"provides must be a Provides, not {spec.provides!r}"
     if not isinstance(spec.implementation, str) or not _IMPLEMENTATION.fullmatch(spec.implementation):
-        name = "function" if isinstance(spec, CriterionSpec) else "Class"
+        name = "function" if isinstance(spec, CriterionSpec | RuntimeSpec) else "Class"
         yield f"implementation must read 'package.module:{name}', not {spec.implementation!r}"
     if isinstance(spec, CriterionSpec):
         if spec.gathers not in {"nothing", "inputs", "changes"}:
             yield f"gathers must be 'nothing', 'inputs' or 'changes', not {spec.gathers!r}"
-        return
+    elif isinstance(spec, RuntimeSpec):
+        if not spec.suffixes or not all(one.startswith(".") for one in spec.suffixes):
+            yield f"suffixes must be at least one, each with its dot, not {spec.suffixes!r}"
+    else:
+        yield from _option_problems(spec)
+
+
+def _option_problems(spec: PassSpec | SourceSpec) -> Iterator[str]:
     if not isinstance(spec.config, type) or not issubclass(spec.config, Config):
         yield f"config must be a subclass of demiglace.passes.Config, not {spec.config!r}"
         return

@@ -13,7 +13,7 @@ from demiglace.cli.output import print_json, table
 if TYPE_CHECKING:
     from demiglace.plugins import PluginInfo
 
-_KINDS = ("passes", "sources", "recipes", "criteria", "rules", "roundings")
+_KINDS = ("passes", "sources", "recipes", "criteria", "rules", "roundings", "runtimes")
 
 
 @click.command()

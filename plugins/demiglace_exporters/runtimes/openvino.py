@@ -1,0 +1,89 @@
+"""OpenVINO files, run by OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from demiglace.errors import UsageError
+from demiglace.passes import Ran
+from demiglace_exporters.runtimes.file_module import FileModule
+
+_HINTS = {"fp32": "f32", "bf16": "bf16"}
+_PRECISIONS = {"u8": "int8", "i8": "int8", "f32": "fp32", "f16": "fp16"}
+
+
+class OpenvinoModule(FileModule):
+    """An `.xml` file and the `.bin` beside it as a module."""
+
+    runtime = "OpenVINO"
+
+    def __init__(
+        self,
+        path: Path,
+        threads: int | None = None,
+        precision: str = "fp32",
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__({"file": path, "weights": path.with_suffix(".bin")}, threads)
+        self.precision, self.options = precision, dict(options or {})
+
+    def start(self, threads: int) -> Any:
+        import openvino
+
+        core = openvino.Core()
+        model = core.read_model(model=self.content("file"), weights=self.content("weights"))
+        settings = {
+            # Unless told, it computes in bfloat16 where the processor can.
+            "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
+            "INFERENCE_NUM_THREADS": threads,
+            "PERFORMANCE_HINT": "LATENCY",
+            "ENABLE_CPU_PINNING": False,
+        }
+        return core.compile_model(model, "CPU", settings | self.options)
+
+    def compute(self, session: Any, inputs: Sequence[Any]) -> Sequence[Any]:
+        outputs = session(list(inputs), share_inputs=True)
+        return [outputs[at] for at in range(len(session.outputs))]
+
+    def input_names(self, session: Any) -> list[str]:
+        return [one.any_name for one in session.inputs]
+
+    def input_shape(self) -> list[int | None]:
+        shape = self.session.inputs[0].partial_shape
+        return [one.get_length() if one.is_static else None for one in shape]
+
+    def ran(self) -> list[Ran]:
+        """Every operator as it is computed, with the names of what was fused into it."""
+        found = []
+        for node in self.session.get_runtime_model().get_ordered_ops():
+            told = {key: str(node.rt_info[key].value) for key in node.rt_info}
+            precision = told.get("runtimePrecision", "")
+            name = told.get("originalLayersNames") or node.get_friendly_name()
+            found.append(Ran(name, told.get("layerType", ""), _PRECISIONS.get(precision, precision)))
+        return found
+
+
+def load(
+    path: Path,
+    *,
+    threads: int | None = None,
+    precision: str = "fp32",
+    options: Mapping[str, Any] | None = None,
+) -> OpenvinoModule:
+    """An OpenVINO file as a module.
+
+    Args:
+        path: of the `.xml` file; the `.bin` file lies beside it.
+        threads: that compute.
+        precision: of floating-point arithmetic, `fp32` or `bf16`; integers stay integers.
+        options: OpenVINO's properties of a compiled model, by name.
+
+    Raises:
+        UsageError: for another precision.
+        SourceError: a file cannot be read.
+    """
+    if precision not in _HINTS:
+        raise UsageError(f"OpenVINO cannot compute in {precision}", hint=f"use one of {', '.join(_HINTS)}")
+    return OpenvinoModule(path, threads, precision, options)
