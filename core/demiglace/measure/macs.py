@@ -69,7 +69,7 @@ def _counted(
     from torch.func import functional_call
     from torch.utils.flop_counter import FlopCounterMode
 
-    counter = FlopCounterMode(display=False, custom_mapping=_vector_products())
+    counter = FlopCounterMode(display=False, custom_mapping=_more_products())
     with own_tensors(module), counter:
         functional_call(module, dict(state), args, dict(kwargs))
     return counter.get_total_flops() // 2
@@ -80,14 +80,15 @@ def _state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from module.named_buffers(remove_duplicate=False)
 
 
-def _vector_products() -> dict[Any, Callable[..., int]]:
-    """Products with a vector, which torch's counter leaves out."""
+def _more_products() -> dict[Any, Callable[..., int]]:
+    """Products with a vector and products of integers, which torch's counter leaves out."""
     import torch
 
     aten = torch.ops.aten
     return {
         aten.mv: lambda matrix, *_, **__: 2 * matrix[0] * matrix[1],
         aten.addmv: lambda _, matrix, *__, **___: 2 * matrix[0] * matrix[1],
+        aten._int_mm: lambda left, right, *_, **__: 2 * left[0] * left[1] * right[1],
         aten.dot: lambda vector, *_, **__: 2 * vector[0],
     }
 
