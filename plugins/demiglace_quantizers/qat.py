@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from demiglace.passes import (
@@ -15,7 +15,7 @@ from demiglace.passes import (
     Position,
     Problem,
     Targeted,
-    moment_steps,
+    moment_within,
     moment_words,
 )
 from demiglace_quantizers._layers import problems
@@ -55,7 +55,12 @@ class QatConfig(Targeted):
                 *(("model.trainable",) if whole or self.inputs == "int8" else ()),
                 *(("weights.float", "weights.masked") if whole else ()),
             ),
+            # What cuts finds layers that round, and would have to cut their step sizes too.
+            excludes=("channels.removed", "blocks.removed") if whole else (),
         )
+
+    def moments(self) -> Mapping[str, Moment]:
+        return {"freeze_ranges": self.freeze_ranges, "freeze_norms": self.freeze_norms}
 
     def words(self) -> str:
         kind = "ternary" if self.bits == 2 else f"{self.bits}-bit"
@@ -70,15 +75,25 @@ class Qat(Participant[QatConfig]):
     """Swaps layers for ones that round in `prepare`, and for ones that hold integers in `finish`."""
 
     def preflight(self, model: ModelGraph) -> Iterator[Problem]:
-        return problems(model, self.config)
+        from demiglace.graph.plain import PlainGraph
+
+        if isinstance(model.module, PlainGraph):
+            yield Problem(
+                "the model is a plain-data graph, whose layers cannot round while they train",
+                hint="train with integers before structures are cut, or quantize after the training",
+            )
+        else:
+            yield from problems(model, self.config)
 
     def prepare(self, loop: Loop) -> None:
+        from demiglace.training import refuse
         from demiglace_quantizers._qat import Trained
 
-        at = loop.at
+        refuse(self.preflight(loop.model))
+        length = (loop.at.steps, loop.at.steps_per_epoch)
+        self._ranges = moment_within(self.config.freeze_ranges, *length, "`freeze_ranges` comes")
+        self._norms = moment_within(self.config.freeze_norms, *length, "`freeze_norms` comes")
         self._trained = Trained(loop, self.config)
-        self._ranges = moment_steps(self.config.freeze_ranges, at.steps, at.steps_per_epoch)
-        self._norms = moment_steps(self.config.freeze_norms, at.steps, at.steps_per_epoch)
 
     def before_step(self, at: Position) -> None:
         if at.step >= self._ranges:

@@ -8,6 +8,8 @@ from torch import nn
 
 import demiglace
 from demiglace.errors import DemiglaceError, RecipeError
+from demiglace.graph import Example, ModelGraph
+from demiglace.graph.plain import lower
 from demiglace.quantization import FakeQuantized, Scheme
 from demiglace.quantization.straight_through import fake_symmetric, learned_step, rounded
 
@@ -277,3 +279,38 @@ def test_rounding_lets_gradients_through_where_nothing_saturates():
     result.sum().backward()
     assert result.tolist() == [-3, -1, 0, 3]
     assert values.grad.tolist() == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("option", ["freeze_ranges", "freeze_norms"])
+def test_a_moment_after_the_end_of_the_training_is_refused_when_it_is_planned(option):
+    recipe = _recipe_of_qat(epochs=4, **{option: "5 epochs"})
+    with pytest.raises(RecipeError, match=f"`{option}` comes at 5 epochs, after the end of the training"):
+        demiglace.plan(recipe)
+    demiglace.plan(_recipe_of_qat(epochs=5, **{option: "5 epochs"}))
+
+
+def test_a_moment_after_the_end_is_refused_where_only_the_data_tells_the_length():
+    module = _made()
+    with pytest.raises(DemiglaceError, match="`freeze_ranges` comes at 33 steps, after the end"):
+        _train(module, freeze_ranges="33 steps")  # of 8 epochs of 4 steps
+    assert type(module.c1) is nn.Conv2d
+
+
+def _recipe_of_qat(epochs, others=(), **options):
+    fit = {"use": "train.supervised", "epochs": epochs, "with": [*others, {"use": "quantize.qat", **options}]}
+    return {"model": {"use": "lenet"}, "data": {"use": "mnist5k"}, "pass": [fit]}
+
+
+@pytest.mark.parametrize("cutter", ["prune.channels", "prune.blocks"])
+def test_what_cuts_beside_it_is_refused_before_anything_runs(cutter):
+    others = [{"use": cutter, "amount": 0.5, "schedule": {"shape": "one_shot"}}]
+    with pytest.raises(RecipeError, match=r"removed, which step 'qat'.* does not take") as caught:
+        demiglace.check(_recipe_of_qat(4, others))
+    assert "a training of its own before" in caught.value.faults[0].hint
+    demiglace.check(_recipe_of_qat(4, others, targets=["fc2"], inputs="float"))
+
+
+def test_a_plain_data_graph_is_refused_when_it_is_planned():
+    graph = lower(ModelGraph(_made(), Example((_images(4)[0],))))
+    with pytest.raises(RecipeError, match="plain-data graph, whose layers cannot round"):
+        _train(graph)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from demiglace.engine.sources import model_source
 from demiglace.errors import Fault, UsageError
 from demiglace.graph import Example, ModelGraph
-from demiglace.passes import Kind
+from demiglace.passes import Kind, moment_within
 from demiglace.passes.contract import TEACHER
+from demiglace.passes.schedule import moment_unit
 
 if TYPE_CHECKING:
     from demiglace.engine.checked import Checked, SourceUse, Step
@@ -30,6 +31,21 @@ def schedule_faults(checked: Checked, trainer: Step) -> Iterator[Fault]:
             place = checked.recipe.place((*participant.path, "schedule"))
             for fault in error.faults:
                 yield Fault(f"step {participant.id!r}: {fault.message}", place, fault.hint)
+
+
+def moment_faults(checked: Checked, trainer: Step) -> Iterator[Fault]:
+    """Moments of participants after the end of the training; what the data decides is not judged."""
+    for participant in trainer.participants:
+        for option, moment in participant.config.moments().items():
+            length = _length(trainer, frozenset({moment_unit(moment)}))
+            if length is None:
+                continue
+            try:
+                moment_within(moment, *length, f"`{option}` comes")
+            except UsageError as error:
+                place = checked.recipe.place((*participant.path, option))
+                for fault in error.faults:
+                    yield Fault(f"step {participant.id!r}: {fault.message}", place, fault.hint)
 
 
 def _length(trainer: Step, units: frozenset[str]) -> tuple[int, int] | None:

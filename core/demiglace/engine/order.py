@@ -23,6 +23,7 @@ def order_faults(checked: Checked, given: Given) -> list[Fault]:
     held = start
     for index, step in enumerate(checked.steps):
         contract = step.contract()
+        found += _excluded(checked, step)
         found += [_unmet(checked, given, index, need, start) for need in sorted(contract.needs - held)]
         # What is missing was reported here: later steps are judged as if it had been there.
         held = contract.after(held | contract.needs)
@@ -76,6 +77,24 @@ def _unmet(checked: Checked, given: Given, index: int, need: str, start: frozens
         place,
         _missing_hint(checked, given, need),
     )
+
+
+def _excluded(checked: Checked, step: Step) -> list[Fault]:
+    """Participants of one training that cannot be in it together."""
+    found = []
+    for one in step.participants:
+        for other in step.participants:
+            unwanted = one.config.contract().excludes & other.config.contract().gives
+            if other is not one and unwanted:
+                found.append(
+                    Fault(
+                        f"{_named(other)} gives {', '.join(sorted(unwanted))}, which {_named(one)} does not "
+                        "take in the training that both take part in",
+                        checked.recipe.place((*other.path, "use")),
+                        f"give {other.id!r} a training of its own before that of {one.id!r}",
+                    )
+                )
+    return found
 
 
 def _named(step: Step) -> str:

@@ -10,7 +10,7 @@ from demiglace.engine.check import check
 from demiglace.engine.checked import Checked, Given, SourceUse, Step
 from demiglace.engine.control import control_span, wants_control
 from demiglace.engine.distance import distant_participants
-from demiglace.engine.fitting import schedule_faults, teacher_faults
+from demiglace.engine.fitting import moment_faults, schedule_faults, teacher_faults
 from demiglace.engine.gates import gate_words
 from demiglace.engine.sources import model_source
 from demiglace.errors import Fault, RecipeError
@@ -101,6 +101,7 @@ def _training_faults(checked: Checked, graph: ModelGraph) -> Iterator[Fault]:
     """What does not fit together in a training, though each part of it is right."""
     for step in checked.steps:
         yield from schedule_faults(checked, step)
+        yield from moment_faults(checked, step)
         yield from teacher_faults(checked, step, graph)
 
 

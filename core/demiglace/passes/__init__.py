@@ -16,7 +16,7 @@ from demiglace.passes.contract import Contract
 from demiglace.passes.local_code import allowed_code, allowed_file, allowing_code
 from demiglace.passes.metric import Metric
 from demiglace.passes.participant import Loop, Participant, Position
-from demiglace.passes.schedule import Moment, Schedule, moment_steps, moment_words
+from demiglace.passes.schedule import Moment, Schedule, moment_steps, moment_within, moment_words
 from demiglace.passes.spec import CriterionSpec, Kind, PassSpec, Provides, Ran, RuntimeSpec, SourceSpec
 from demiglace.recipe.selectors import Selector
 
@@ -54,5 +54,6 @@ __all__ = [
     "allowed_file",
     "allowing_code",
     "moment_steps",
+    "moment_within",
     "moment_words",
 ]

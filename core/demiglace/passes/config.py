@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from demiglace.passes.contract import Contract
 from demiglace.recipe.documented import Documented
 from demiglace.recipe.selectors import Selector
+
+if TYPE_CHECKING:
+    from demiglace.passes.schedule import Moment
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 """A share of a whole, from 0 to 1."""
@@ -38,6 +42,13 @@ class Config(Documented, BaseModel):
     def words(self) -> str:
         """What the pass will do with these options, amounts included, as a phrase for `demiglace plan`."""
         return type(self).summary()
+
+    def moments(self) -> Mapping[str, Moment]:
+        """The options of a participant that are moments of the training it takes part in, by name.
+
+        One after the end of the training is refused where the recipe tells how long that is.
+        """
+        return {}
 
     def metrics(self) -> tuple[str, ...]:
         """The names of the metrics that an evaluator gives with these options."""

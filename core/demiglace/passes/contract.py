@@ -42,6 +42,8 @@ class Contract:
     destroys: frozenset[str] = frozenset()
     #: Facts that the pass uses where they hold, and can do without.
     wants: frozenset[str] = frozenset()
+    #: Facts that nothing else which takes part in the same training may give.
+    excludes: frozenset[str] = frozenset()
 
     @classmethod
     def of(
@@ -51,17 +53,19 @@ class Contract:
         gives: tuple[str, ...] = (),
         destroys: tuple[str, ...] = (),
         wants: tuple[str, ...] = (),
+        excludes: tuple[str, ...] = (),
     ) -> Contract:
         """A contract from tuples."""
-        return cls(frozenset(needs), frozenset(gives), frozenset(destroys), frozenset(wants))
+        return cls(*map(frozenset, (needs, gives, destroys, wants, excludes)))
 
     def __or__(self, other: Contract) -> Contract:
-        """What two passes at work together need, give, destroy and want."""
+        """What two passes at work together need, give, destroy, want and exclude."""
         return Contract(
             self.needs | other.needs,
             self.gives | other.gives,
             self.destroys | other.destroys,
             self.wants | other.wants,
+            self.excludes | other.excludes,
         )
 
     def after(self, facts: frozenset[str]) -> frozenset[str]:

@@ -43,6 +43,32 @@ def moment_steps(moment: float | str, steps: int, steps_per_epoch: int) -> int:
     return round(float(counted[1]) * (steps_per_epoch if counted[2] == "epoch" else 1))
 
 
+def moment_within(moment: float | str, steps: int, steps_per_epoch: int, what: str) -> int:
+    """Like `moment_steps`, for a moment that must come before the training ends.
+
+    Args:
+        moment: as written in a recipe.
+        steps: the length of the whole training, in optimizer steps.
+        steps_per_epoch: optimizer steps in one epoch.
+        what: what happens at that moment, for the message.
+
+    Raises:
+        UsageError: when the training ends before.
+    """
+    at = moment_steps(moment, steps, steps_per_epoch)
+    if at > steps:
+        raise UsageError(
+            f"{what} at {moment_words(moment)}, after the end of the training",
+            hint="train longer, or give the moments as shares of the training, such as 0.7",
+        )
+    return at
+
+
+def moment_unit(moment: float | str) -> str:
+    """In what a moment is given: `epoch`, `step`, or the empty string for a share."""
+    return _number_and_unit(moment)[1]
+
+
 def moment_words(moment: float | str) -> str:
     """A moment for `demiglace plan`."""
     return moment if isinstance(moment, str) else f"{moment:.0%} of training"
@@ -86,10 +112,9 @@ class Schedule(Config):
         """
         begin = moment_steps(self.begin, steps, steps_per_epoch)
         if self.shape == "one_shot":
-            _fits("begins", self.begin, begin, steps)
+            moment_within(self.begin, steps, steps_per_epoch, "the schedule begins")
             return [min(begin, steps - 1)]
-        end = moment_steps(self.end, steps, steps_per_epoch)
-        _fits("ends", self.end, end, steps)
+        end = moment_within(self.end, steps, steps_per_epoch, "the schedule ends")
         if end < begin:
             ends, begins = moment_words(self.end), moment_words(self.begin)
             raise UsageError(
@@ -114,15 +139,7 @@ class Schedule(Config):
 
     def units(self) -> frozenset[str]:
         """In what its begin and end are given: `epoch`, `step`, or the empty string for shares."""
-        return frozenset(_number_and_unit(one)[1] for one in (self.begin, self.end))
-
-
-def _fits(what: str, moment: float | str, at: int, steps: int) -> None:
-    if at > steps:
-        raise UsageError(
-            f"the schedule {what} at {moment_words(moment)}, after the end of the training",
-            hint="train longer, or give the moments as shares of the training, such as 0.7",
-        )
+        return frozenset(map(moment_unit, (self.begin, self.end)))
 
 
 def _before(moment: float | str, other: float | str) -> bool:
