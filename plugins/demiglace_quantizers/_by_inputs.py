@@ -101,6 +101,6 @@ def _moments(stage: list[list[str]], grams: Mapping[str, InputGram]) -> Iterator
 
 def _merged(stages: list[list[str]]) -> Iterator[list[list[str]]]:
     """At most `_ROUNDS` runs of stages that follow each other."""
-    size = -(-len(stages) // _ROUNDS)
+    size = max(1, -(-len(stages) // _ROUNDS))
     for start in range(0, len(stages), size):
         yield stages[start : start + size]

@@ -43,7 +43,7 @@ def problems(model: ModelGraph, config: Targeted) -> Iterator[Problem]:
     """
     from demiglace.quantization import select_layers
 
-    selection = select_layers(model, config.targets, config.ignore)
+    selection = select_layers(model.with_layers(), config.targets, config.ignore)
     if not selection.layers:
         option = ("targets",) if config.targets != ["*"] else ()
         yield Problem(_selects_nothing(config, selection.refused), option, _HINT)

@@ -48,6 +48,7 @@ class Dynamic(Editor[DynamicConfig]):
         from demiglace.quantization import Scheme
         from demiglace_quantizers._nearest import round_each
 
+        model = model.with_layers()
         layers = chosen(model, self.config, context)
         scheme = Scheme(8, symmetric=True, per_tensor=self.config.granularity == "tensor")
         rounded = round_each(layers, scheme, context)

@@ -42,7 +42,7 @@ class Smooth(Editor[SmoothConfig]):
     def edits(self, model: ModelGraph, context: Context, amount: float | None = None) -> list[Edit]:
         from demiglace_quantizers._smooth import smoothed
 
-        return smoothed(model, self.config, context)
+        return smoothed(model.with_layers(), self.config, context)
 
 
 SPEC = PassSpec(

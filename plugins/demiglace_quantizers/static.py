@@ -56,6 +56,7 @@ class Static(Editor[StaticConfig]):
     def edits(self, model: ModelGraph, context: Context, amount: float | None = None) -> Iterator[Edit]:
         from demiglace_quantizers._static import StaticQuantizer
 
+        model = model.with_layers()
         layers = chosen(model, self.config, context)
         quantizer = StaticQuantizer(model, layers, self.config, context)
         folded = {name: one.weight for name, one in quantizer.folded.items()}

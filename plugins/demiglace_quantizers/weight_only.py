@@ -80,6 +80,7 @@ class WeightOnly(Editor[WeightOnlyConfig]):
         yield from problems(model, self.config)
 
     def edits(self, model: ModelGraph, context: Context, amount: float | None = None) -> Iterator[Edit]:
+        model = model.with_layers()
         layers = [one for one in chosen(model, self.config, context) if fits(one, self._scheme(), context)]
         if not layers:
             raise nothing(self.config, context.left_alone)

@@ -8,8 +8,6 @@ from torch import nn
 
 import demiglace
 from demiglace.errors import DemiglaceError, GraphError, RecipeError, UsageError
-from demiglace.graph import Example, ModelGraph
-from demiglace.graph.plain import lower
 from demiglace_quantizers import _adaround
 
 LOOKING = [
@@ -187,10 +185,3 @@ def test_a_failed_calibration_leaves_modes_buffers_and_random_numbers():
         _run(module, {"use": "quantize.static"}, data=[VALUES, VALUES * float("nan")])
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
-
-
-@pytest.mark.parametrize("use", ["quantize.weight_only", "quantize.dynamic", "quantize.static"])
-def test_a_plain_data_graph_is_refused_at_plan_time_with_the_reason(use):
-    graph = lower(ModelGraph(_made(), Example((VALUES[:2],))))
-    with pytest.raises(RecipeError, match="plain-data graph; quantize the model in module form"):
-        _run(graph, {"use": use})

@@ -114,6 +114,7 @@ def _cut(transaction: Transaction, edit: Cut) -> None:
     import torch
 
     model = transaction.model
+    _refuse_swapped(model)
     holder, own = locate(model.module, edit.tensor)
     tensor = getattr(holder, own)
     size = tensor.shape[edit.dim] if edit.dim < tensor.dim() else 0
@@ -202,6 +203,7 @@ def _swap(transaction: Transaction, edit: Swap) -> None:
     from demiglace.graph.swaps import swapped
 
     model = transaction.model
+    _call_layers(transaction)
     old = _module(model, edit.module)
     new = swapped(edit.type, old, edit.options)
     for name, value in edit.tensors.items():
@@ -213,6 +215,50 @@ def _swap(transaction: Transaction, edit: Swap) -> None:
     transaction._undo.append(partial(_become, old, *before))
     _move_masks(transaction, named)
     _record(transaction, Swap(edit.module, edit.type, edit.options))
+    _note_in_graph(transaction, model.edits[-1])
+
+
+def _call_layers(transaction: Transaction) -> None:
+    """Have a plain-data graph call its layers as modules, so that others can take their places."""
+    from demiglace.graph.plain import LayeredGraph, PlainGraph
+
+    model = transaction.model
+    graph = model.module
+    if not isinstance(graph, PlainGraph):
+        return
+    if not isinstance(graph, LayeredGraph):
+        view = model.with_layers().module
+        transaction._undo.append(partial(_become, graph, type(graph), graph.__dict__))
+        _become(graph, type(view), view.__dict__)
+        graph._prepare()  # the view itself goes: the root is the object that it was
+    assert isinstance(graph, LayeredGraph)  # noqa: S101
+    graph.about_to_swap()
+
+
+def _note_in_graph(transaction: Transaction, edit: StructuralEdit) -> None:
+    from demiglace.graph.plain import LayeredGraph
+
+    graph = transaction.model.module
+    if isinstance(graph, LayeredGraph) and isinstance(edit, Swap):
+        graph.swaps.append(edit)
+        transaction._undo.append(graph.swaps.pop)
+
+
+def _refuse_swapped(model: ModelGraph) -> None:
+    """A graph's literals and tensors are told apart from its layers only as long as none was swapped.
+
+    Raises:
+        GraphError: when the model is a graph with other layers than were traced.
+    """
+    from demiglace.graph.plain import LayeredGraph
+
+    graph = model.module
+    if isinstance(graph, LayeredGraph) and graph.swaps:
+        raise GraphError(
+            f"layer {graph.swaps[0].module!r} of the plain-data graph is {graph.swaps[0].type!r} now: "
+            "its structure can no longer be cut",
+            hint="cut structures before layers are quantized",
+        )
 
 
 def _become(module: nn.Module, kind: type, content: dict[str, Any]) -> None:
@@ -263,6 +309,7 @@ def _bypass(transaction: Transaction, edit: Bypass) -> None:
     from demiglace.graph.plain import PlainGraph, bypassed
 
     model = transaction.model
+    _refuse_swapped(model)
     before, named = model.module, _parameters(model)
     if not isinstance(before, PlainGraph):
         raise GraphError("a sum can be bypassed in a plain-data graph only")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from demiglace.graph.edits import Swap
+from demiglace.graph.model_graph import types_of
 from demiglace.graph.plain.module import Layer
 from demiglace.quantization.modules.fake import LOG_STEP, STEP, FakeQuantized
 from demiglace.quantization.modules.holder import weight_options, weight_tensors
@@ -26,12 +27,15 @@ _TYPES: dict[type[nn.Module], str] = {
 }
 """Which type takes the place of which class, or of a subclass with the same forward."""
 
+_IN_GRAPH = "quantized.layer"
+"""What takes the place of such a layer where a plain-data graph reads its weight and does not call it."""
+
 _ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 
 
 def quantizable_weights(module: nn.Module) -> tuple[str, ...]:
     """The weights of a layer that can become integers, by their own names; none for other modules."""
-    names = _ATTENTION if isinstance(module, nn.MultiheadAttention) else ("weight",)
+    names = _ATTENTION if _base(module) is nn.MultiheadAttention else ("weight",)
     return tuple(
         name for name in names if refusal(module) is None and module._parameters.get(name) is not None
     )
@@ -43,16 +47,24 @@ def refusal(module: nn.Module) -> str | None:
         return "it is quantized already"
     if isinstance(module, FakeQuantized):
         return "it is being trained for integers already"
-    if isinstance(module, Layer):
-        return "it is a part of a plain-data graph; quantize the model in module form"
-    base = next((base for base in type(module).__mro__ if base in _TYPES), None)
+    base = _base(module)
     if base is None:
-        return f"there is no integer form of {type(module).__name__}"
+        return f"there is no integer form of {types_of(module)[0]}"
+    if isinstance(module, Layer):
+        return None
     if type(module).forward is not base.forward:
         return f"{type(module).__name__} has a forward of its own"
     if isinstance(module, nn.Embedding) and module.max_norm is not None:
         return "its table is renormalised in place (max_norm)"
     return None
+
+
+def _base(module: nn.Module) -> type[nn.Module] | None:
+    """The class that a module's, or that of the layer that it stands for in a graph, is or derives from."""
+    known = {base.__name__: base for base in _TYPES}
+    if isinstance(module, Layer):
+        return next((known[name] for name in module.original_types if name in known), None)
+    return next((base for base in type(module).__mro__ if base in _TYPES), None)
 
 
 def weight_only_swap(
@@ -67,8 +79,10 @@ def weight_only_swap(
         module: the layer; it has no `refusal`.
         weights: by their own names in the layer.
     """
-    base = next(base for base in type(module).__mro__ if base in _TYPES)
-    return quantized_swap(name, module, _TYPES[base], weights)
+    base = _base(module)
+    if base is None:
+        raise ValueError(f"layer {name!r} cannot hold integers")
+    return quantized_swap(name, module, _IN_GRAPH if isinstance(module, Layer) else _TYPES[base], weights)
 
 
 def quantized_swap(

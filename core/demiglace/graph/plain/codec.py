@@ -11,11 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from demiglace.errors import ArtifactError, GraphError
-from demiglace.graph.names import dtype_name, named_tensors
+from demiglace.graph.edits import Swap
+from demiglace.graph.model_graph import ModelGraph
+from demiglace.graph.plain.described import described
+from demiglace.graph.plain.layered import LayeredGraph
 from demiglace.graph.plain.module import PlainGraph
 from demiglace.graph.plain.nodes import GraphData, Here, Input, Node, NodeRef, TensorRef, references
 from demiglace.graph.plain.operators import mode_argument, operator_named
 from demiglace.graph.plain.tree import Tree
+from demiglace.graph.transaction import apply
 
 FORMAT = "demiglace-graph"
 VERSION = 1
@@ -26,6 +30,7 @@ _TORCH: dict[type, str] = {torch.dtype: "dtype", torch.layout: "layout", torch.m
 def to_json(graph: PlainGraph) -> str:
     """The graph without its tensors' values; equal graphs give equal text."""
     data = graph.graph_data
+    swaps = graph.swaps if isinstance(graph, LayeredGraph) else []
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -37,25 +42,11 @@ def to_json(graph: PlainGraph) -> str:
         "output_tree": data.output_tree.to_json(),
         "outputs": _encoded(data.outputs),
         "layers": {name: list(types) for name, types in data.layers.items()},
-        "tensors": _tensors_to_json(graph),
+        "tensors": graph.unswapped if isinstance(graph, LayeredGraph) and swaps else described(graph),
         "transient": list(data.transient),
+        "swaps": [{"module": one.module, "type": one.type, "options": one.options} for one in swaps],
     }
     return json.dumps(content, separators=(",", ":"), allow_nan=False)
-
-
-def _tensors_to_json(graph: PlainGraph) -> dict[str, Any]:
-    """What is needed to make the tensors again on the meta device; a tied one refers to its first name."""
-    first: dict[int, str] = {}
-    content = {}
-    for name, tensor in named_tensors(graph):
-        same = first.setdefault(id(tensor), name)
-        content[name] = {
-            "kind": "parameter" if isinstance(tensor, nn.Parameter) else "buffer",
-            "dtype": dtype_name(tensor),
-            "shape": list(tensor.shape),
-            "same_as": None if same == name else same,
-        }
-    return content
 
 
 def _node_to_json(node: Node) -> dict[str, Any]:
@@ -115,7 +106,9 @@ def from_json(text: str) -> PlainGraph:
     try:
         data = _data(content)
         _check(data)
-        return PlainGraph(data, _meta_tensors(content["tensors"]))
+        graph = PlainGraph(data, _meta_tensors(content["tensors"]))
+        apply(ModelGraph(graph), map(_swap_from_json, content["swaps"])).commit()
+        return graph
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
         raise ArtifactError(f"the graph's file does not hold a valid graph: {error!r}") from None
     except (GraphError, RuntimeError) as error:
@@ -135,6 +128,12 @@ def _data(content: Mapping[str, Any]) -> GraphData:
         layers={name: tuple(map(_text, types)) for name, types in content["layers"].items()},
         transient=tuple(map(_text, content["transient"])),
     )
+
+
+def _swap_from_json(value: Mapping[str, Any]) -> Swap:
+    if not isinstance(value["options"], dict):
+        raise TypeError(f"not options: {str(value['options'])[:100]}")
+    return Swap(_text(value["module"]), _text(value["type"]), value["options"])
 
 
 def _node_from_json(value: Mapping[str, Any]) -> Node:

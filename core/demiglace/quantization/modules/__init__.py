@@ -18,6 +18,7 @@ from demiglace.quantization.modules.weight_only import (
     QuantizedConvTranspose1d,
     QuantizedConvTranspose2d,
     QuantizedEmbedding,
+    QuantizedLayer,
     QuantizedLinear,
     QuantizedMultiheadAttention,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "QuantizedConvTranspose2d",
     "QuantizedEmbedding",
     "QuantizedHolder",
+    "QuantizedLayer",
     "QuantizedLinear",
     "QuantizedMultiheadAttention",
     "StaticConv1d",

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from demiglace.graph.plain.module import Layer
 from demiglace.quantization.modules.holder import Dequantized, QuantizedHolder
 
 
@@ -76,3 +77,12 @@ class QuantizedMultiheadAttention(QuantizedHolder, nn.MultiheadAttention):
         finally:
             for name in once:
                 self.__dict__.pop(name, None)
+
+
+class QuantizedLayer(QuantizedHolder, Layer):
+    """A layer of a plain-data graph that is read and not called: its weights under their names are real."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self.__dict__.get("_schemes", ()):
+            return super().__getattr__(name)
+        return self.quantized(name).dequantize(self.compute_dtype)
