@@ -49,6 +49,16 @@ def problems(model: ModelGraph, config: Targeted) -> Iterator[Problem]:
         yield Problem(_selects_nothing(config, selection.refused), option, _HINT)
 
 
+def misfits(model: ModelGraph, config: Targeted, scheme: Scheme) -> Iterator[Problem]:
+    """That the scheme's groups fit no selected layer, and what would fit."""
+    from demiglace.quantization import select_layers
+
+    layers = select_layers(model.with_layers(), config.targets, config.ignore).layers
+    reasons = {layer.name: _misfit(layer, scheme) for layer in layers}
+    if reasons and all(reasons.values()):
+        yield Problem(_selects_nothing(config, reasons), ("group_size",), "choose a size that divides rows")
+
+
 def nothing(config: Targeted, reasons: Mapping[str, str]) -> GraphError:
     """The error of a quantizer that would quantize nothing."""
     return GraphError(_selects_nothing(config, reasons), hint=_HINT)
@@ -70,17 +80,21 @@ def _refuse_nonfinite(name: str, weight: Tensor) -> None:
 
 def fits(layer: Layer, scheme: Scheme, context: Context) -> bool:
     """Whether the scheme's groups divide every weight's rows; reports what would fit where they do not."""
+    if reason := _misfit(layer, scheme):
+        context.leave_alone(layer.name, reason)
+    return not reason
+
+
+def _misfit(layer: Layer, scheme: Scheme) -> str:
+    """Why groups do not divide a layer's rows, and what does; empty when they do."""
     from demiglace.quantization import fitting_groups
 
     for weight in layer.weights.values():
         columns = weight[0].numel()
         if not scheme.fits(columns):
             sizes = ", ".join(map(str, fitting_groups(columns)[:6]))
-            context.leave_alone(
-                layer.name, f"groups of {scheme.group} do not divide its rows of {columns}; {sizes} do"
-            )
-            return False
-    return True
+            return f"groups of {scheme.group} do not divide its rows of {columns}; {sizes} do"
+    return ""
 
 
 def report_weights(

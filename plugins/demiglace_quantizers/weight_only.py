@@ -10,7 +10,7 @@ from pydantic import Field
 from demiglace.passes import Context, Contract, Editor, Kind, PassSpec, Problem
 from demiglace.recipe import did_you_mean
 from demiglace_quantizers._control import Controlled, grouped, within
-from demiglace_quantizers._layers import chosen, fits, nothing, problems, report_weights
+from demiglace_quantizers._layers import chosen, fits, misfits, nothing, problems, report_weights
 
 if TYPE_CHECKING:
     from demiglace.graph import Edit, ModelGraph
@@ -78,6 +78,7 @@ class WeightOnly(Editor[WeightOnlyConfig]):
             hint = did_you_mean(self.config.method, METHODS, "the rounding methods")
             yield Problem(f"there is no rounding method {self.config.method!r}", ("method",), hint)
         yield from problems(model, self.config)
+        yield from misfits(model, self.config, self._scheme())
 
     def edits(self, model: ModelGraph, context: Context, amount: float | None = None) -> Iterator[Edit]:
         model = model.with_layers()

@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -126,7 +127,7 @@ def test_options_that_do_not_fit_say_what_does_before_anything_runs(options, tol
 
 
 def test_groups_that_fit_no_layer_name_those_that_do():
-    with pytest.raises(GraphError, match=r"groups of 7 do not divide its rows of 8; 8 do"):
+    with pytest.raises(RecipeError, match=r"groups of 7 do not divide its rows of 8; 8 do"):
         _run(_made(), {"use": "quantize.weight_only", "bits": 4, "group_size": 7})
 
 
@@ -185,3 +186,26 @@ def test_a_failed_calibration_leaves_modes_buffers_and_random_numbers():
         _run(module, {"use": "quantize.static"}, data=[VALUES, VALUES * float("nan")])
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda x: np.where(x > 3, np.nan, x), "NaN or infinity"),
+        (lambda x: np.where(x > 3, np.inf, x), "NaN or infinity"),
+        (lambda x: x[:0], "too few"),
+        (lambda x: x[:, :, :20], "does not take the data's inputs"),
+    ],
+    ids=["nan", "infinity", "empty", "shape"],
+)
+def test_data_that_cannot_calibrate_is_told_with_its_place_in_the_recipe(spoil, message, tmp_path):
+    values = spoil(np.random.RandomState(0).randn(64, 1, 28, 28).astype("f"))
+    np.savez(tmp_path / "data.npz", x=values, y=np.zeros(len(values), dtype="i8"))
+    data = f'[data]\nuse = "npz"\npath = {str(tmp_path / "data.npz")!r}\n'
+    (tmp_path / "recipe.toml").write_text(
+        f'name = "x"\n[model]\nuse = "lenet"\n{data}[[pass]]\nuse = "quantize.static"\n'
+    )
+    with pytest.raises(DemiglaceError, match=message) as caught:
+        demiglace.run(tmp_path / "recipe.toml")
+    place = caught.value.faults[0].place
+    assert (place.line, place.column) == (5, 7)

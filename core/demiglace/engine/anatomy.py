@@ -111,7 +111,7 @@ def _model(recipe: Recipe, registry: Registry) -> ModelGraph:
         )
     data = open_dataset(checked.data, registry, recipe)
     model = ModelGraph(source.build().eval(), example_of(None, data, source, batch=2))
-    check_fit(model)
+    check_fit(model, recipe)
     return model
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from demiglace.artifact import CallerOrigin, SourceOrigin
 from demiglace.data import Batch, Data, as_batch, open_data
 from demiglace.engine.environment import derive_seed
-from demiglace.errors import UsageError
+from demiglace.errors import UsageError, told_of
 from demiglace.graph import Example, ModelGraph, adopt_masks
 from demiglace.measure import first_nonfinite
 
@@ -64,7 +64,8 @@ def open_model(source: ModelSource[Any], use: SourceUse, recipe: Recipe, role: s
     """The model of a source with its weights, drawn under the recipe's seed."""
     import torch
 
-    with torch.random.fork_rng(devices=[]):
+    table = str(use.path[0])
+    with told_of(f"[{table}]", recipe.place((table, "use"))), torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(recipe.seed, role))
         graph = source.open()
     if graph.origin is None and use.spec is not None:
@@ -82,12 +83,13 @@ def open_dataset(use: SourceUse | None, registry: Registry, recipe: Recipe) -> D
     """The data of the recipe's source, if it names one."""
     if use is None or use.spec is None or recipe.data is None:
         return None
-    return open_data(
-        registry.implementation(use.spec)(use.config),
-        batch_size=recipe.data.batch_size,
-        eval_batch_size=recipe.data.eval_batch_size,
-        transform=recipe.data.transform,
-    )
+    with told_of("[data]", recipe.place(("data", "use"))):
+        return open_data(
+            registry.implementation(use.spec)(use.config),
+            batch_size=recipe.data.batch_size,
+            eval_batch_size=recipe.data.eval_batch_size,
+            transform=recipe.data.transform,
+        )
 
 
 def example_of(
@@ -122,23 +124,31 @@ def check_finite(graph: ModelGraph) -> None:
         raise UsageError(f"the model has NaN or infinity in {spoilt!r}", hint="look at where it comes from")
 
 
-def check_fit(graph: ModelGraph) -> None:
-    """Run the model once on its example.
+def check_fit(graph: ModelGraph, recipe: Recipe) -> None:
+    """Run the model once on its example, which is the data's where the recipe names data.
 
     Raises:
         UsageError: when it does not take it.
     """
-    import torch
-
     if graph.example is None:
         return
+    if recipe.data is None:
+        _run_once(graph, graph.example)
+        return
+    with told_of("[data]", recipe.place(("data", "use"))):
+        _run_once(graph, graph.example)
+
+
+def _run_once(graph: ModelGraph, example: Example) -> None:
+    import torch
+
     was_training = graph.module.training
     graph.module.eval()
     try:
         with torch.no_grad():
-            graph.module(*graph.example.args, **graph.example.kwargs)
+            graph.module(*example.args, **example.kwargs)
     except Exception as error:
-        shapes = [list(value.shape) for value in graph.example.args if isinstance(value, torch.Tensor)]
+        shapes = [list(value.shape) for value in example.args if isinstance(value, torch.Tensor)]
         message = (
             f"the model does not take the data's inputs (shapes {shapes}): {type(error).__name__}: {error}"
         )

@@ -184,7 +184,7 @@ class Execution:
         model.example = example_of(self.example_inputs, data, source, batch=2)
         model.to(device, dtype)
         check_finite(model)
-        check_fit(model)
+        check_fit(model, checked.recipe)
         model.module.eval()
         shop = Workshop(
             registry=checked.registry,
