@@ -71,7 +71,7 @@ class LayeredGraph(PlainGraph):
         layer._parameters.update({own: plain._parameters.get(own) for own in layer._parameters})
         layer._buffers.update({own: plain._buffers.get(own) for own in layer._buffers})
         layer.training = plain.training
-        layer.original_types = plain.original_types  # type: ignore[assignment]
+        layer.original_types = plain.original_types
         parent, _, own = path.rpartition(".")
         self.get_submodule(parent).add_module(own, layer)
         self._called |= {node.name: layer for node in nodes}
