@@ -123,7 +123,7 @@ class Caching(nn.Module):
         return self.layer(x * self.kept)
 
 
-def test_a_tensor_that_a_forward_keeps_does_not_stay_fake():
+def test_a_tensor_that_a_forward_keeps_does_not_stay_without_values():
     module = Caching()
     example = Example((torch.ones(2, 3),))
     assert macs_of(module, example) == 2 * 3 * 2

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 def macs_of(module: nn.Module, example: Example) -> int:
     """Multiply-accumulates of convolutions, matrix products and attention in one call in eval mode.
 
-    Torch's FLOP counter counts two operations for each. The call runs on fake tensors, which have shapes
-    and no values; a model whose way depends on values runs on copies of its buffers instead.
+    Torch's FLOP counter counts two operations for each. The call runs on torch's meta device, whose tensors
+    have shapes and no values. A model whose way depends on values, or that makes tensors on another device,
+    runs on its values instead, with copies of its buffers.
 
     Raises:
         Exception: what the model itself raises on this example.
@@ -32,20 +33,18 @@ def macs_of(module: nn.Module, example: Example) -> int:
 
 def _counted_on_shapes(module: nn.Module, example: Example) -> int:
     import torch
-    from torch._subclasses import FakeTensorMode
     from torch.utils._pytree import tree_map_only
 
-    fake = FakeTensorMode(allow_non_fake_inputs=True)
-    state = {id(tensor): fake.from_tensor(tensor) for _, tensor in _state(module)}
+    state = {id(tensor): tensor.to("meta") for _, tensor in _state(module)}
     tensors = {name: state[id(tensor)] for name, tensor in _state(module)}
-    args, kwargs = tree_map_only(torch.Tensor, fake.from_tensor, (example.args, dict(example.kwargs)))
-    with fake, _attributes_kept(module):
+    args, kwargs = tree_map_only(torch.Tensor, lambda one: one.to("meta"), (example.args, dict(example.kwargs)))
+    with torch.device("meta"), _attributes_kept(module):
         return _counted(module, tensors, args, kwargs)
 
 
 @contextmanager
 def _attributes_kept(module: nn.Module) -> Iterator[None]:
-    """Put back what a forward keeps in attributes: made from fake tensors, it would stay fake."""
+    """Put back what a forward keeps in attributes: made on the meta device, it would stay there."""
     before = [(each, dict(vars(each))) for each in module.modules()]
     try:
         yield
