@@ -310,3 +310,24 @@ def test_a_layer_under_two_names_keeps_its_own_parameter():
     macs_of(model.module, model.example)
     assert model.module.shared.weight is weight
     assert weight.dtype == torch.float32
+
+
+class Ahead(nn.Module):
+    """Reads a layer's weight before that layer runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(6, 8), nn.Linear(8, 8), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        size = self.last.weight.square().sum()
+        return self.last(self.second(self.first(x).relu()).relu()) * size
+
+
+def test_a_weight_that_is_read_before_its_layer_runs_refuses_no_right_cut():
+    model = graph(Ahead(), 2, 6)
+    group = next(one for one in model.groups if "first.weight" in str(one))
+    transaction, verification = apply_verified(model, removal_edits(model, [(group, torch.arange(4))]))
+    transaction.commit()
+    assert model.module.first.out_features == 4
+    assert verification.form == "module"

@@ -27,7 +27,7 @@ def apply_bypasses(model: ModelGraph, edits: Sequence[Edit]) -> tuple[Transactio
     graph = lower(model)
     assert model.example is not None  # noqa: S101
     zero = zeroed(graph, _ends(graph, edits))
-    reference = Reference.of(zero, model.example, {}, neutral=False)
+    reference = Reference.of(zero, model.example, {}, neutral=False).expecting(zero)
     # A shared tensor may have only another of its names left.
     shared = {name: group[0] for group in tied_names(zero) for name in group}
     tensors = {name: reference.tensors[first] for name, first in shared.items() if first in reference.tensors}

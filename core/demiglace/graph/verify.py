@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +100,10 @@ class Reference:
         items: int = 0,
     ) -> Reference:
         """Run the original, before it is cut.
+
+        The outputs on the larger batch are those of the run that balances the layers. Where a tensor is
+        read before the layer that balances it, they are not those of `tensors`; `expecting` runs the
+        original again.
 
         Args:
             module: as it is before the cut.
@@ -244,27 +248,33 @@ def _observed(
     """The examples that run, the smaller first, and what they give once every layer tells inputs apart.
 
     Changes tensors in place, on the first example alone: another batch size may take other operators, and
-    change what is balanced already. The larger batch is the first: its layers are balanced on every item.
+    change what is balanced already. The larger batch is the first: its layers are balanced on every item, and
+    its outputs are those of that run.
     """
     dtype, neutral, items = how
-    balance, balanced = Balanced(tensors.values()), False
-    examples, outputs = [], []
+    balance = Balanced(tensors.values())
+    examples: list[Example] = []
+    outputs = []
     for one in _examples(example, dtype, items):
         try:
-            if not balanced:
-                with plain_attention(), balance:
-                    _run(module, tensors, one, neutral)
-                mask(tensors, cuts)
-                balanced = True
-            outputs.append(_run(module, tensors, one, neutral))
+            with nullcontext() if examples else _balancing(balance):
+                outputs.append(_run(module, tensors, one, neutral))
         except Exception:
             if batch_size(one) == batch_size(example):
                 raise
             continue
+        if not examples:
+            mask(tensors, cuts)
         examples.append(one)
         if len(examples) == _SIZES:
             break
     return examples[::-1], outputs[::-1]
+
+
+@contextmanager
+def _balancing(balance: Balanced) -> Iterator[None]:
+    with plain_attention(), balance:
+        yield
 
 
 def _examples(example: Example, dtype: torch.dtype, items: int) -> Iterator[Example]:

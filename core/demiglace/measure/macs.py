@@ -37,7 +37,9 @@ def _counted_on_shapes(module: nn.Module, example: Example) -> int:
 
     state = {id(tensor): tensor.to("meta") for _, tensor in _state(module)}
     tensors = {name: state[id(tensor)] for name, tensor in _state(module)}
-    args, kwargs = tree_map_only(torch.Tensor, lambda one: one.to("meta"), (example.args, dict(example.kwargs)))
+    args, kwargs = tree_map_only(
+        torch.Tensor, lambda one: one.to("meta"), (example.args, dict(example.kwargs))
+    )
     with torch.device("meta"), _attributes_kept(module):
         return _counted(module, tensors, args, kwargs)
 
