@@ -15,6 +15,7 @@ COMMANDS = {
     "plan": "Say what a recipe will do, checked against its network.",
     "graph": "List what can be removed from a network, and why not.",
     "run": "Run a recipe and save the compressed model.",
+    "quick": "Pick a recipe for a goal, write it and run it.",
     "inspect": "Say what the tensors of a saved model take.",
     "plugins": "List the installed plugins, the broken ones too.",
     "describe": "Describe a pass or source: options, contract, example.",

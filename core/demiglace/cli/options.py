@@ -16,26 +16,37 @@ no_plugin = click.option(
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 
+overrides = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a value of the recipe, such as dense.epochs=5; may be repeated.",
+)
+allow_code = click.option(
+    "--allow-code",
+    "code",
+    multiple=True,
+    metavar="PATH",
+    type=click.Path(exists=True, path_type=Path),
+    help="Let the recipe run Python code from this file or folder; may be repeated.",
+)
+force = click.option("--force", is_flag=True, help="Overwrite files that are there.")
+quiet = click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
+out = click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="A new directory for run.json, the log and the model.  [default: runs/NAME]",
+)
+
 _RECIPE_OPTIONS = (
     click.argument("recipe", metavar="RECIPE"),
-    click.option(
-        "--set",
-        "overrides",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Change a value of the recipe, such as dense.epochs=5; may be repeated.",
-    ),
+    overrides,
     no_plugin,
-    click.option(
-        "--allow-code",
-        "code",
-        multiple=True,
-        metavar="PATH",
-        type=click.Path(exists=True, path_type=Path),
-        help="Let the recipe run Python code from this file or folder; may be repeated.",
-    ),
+    allow_code,
     as_json,
-    click.option("--quiet", "-q", is_flag=True, help="Print errors only."),
+    quiet,
 )
 
 

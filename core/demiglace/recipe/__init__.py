@@ -16,7 +16,7 @@ from demiglace.recipe.model import (
 )
 from demiglace.recipe.nearest import did_you_mean, nearest
 from demiglace.recipe.validation import faults_of, in_order, validate
-from demiglace.recipe.writer import dumps
+from demiglace.recipe.writer import dumps, written
 
 __all__ = [
     "EXTENDS",
@@ -39,4 +39,5 @@ __all__ = [
     "load_recipe",
     "nearest",
     "validate",
+    "written",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,15 +12,28 @@ from demiglace.recipe.model import Recipe
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _REPEATED = ("pass", "with")
+_WIDTH = 110  # of a comment
 
 
 def dumps(recipe: Recipe) -> str:
     """The whole recipe, every default of the envelope written out; loads to an equal recipe."""
-    tables = recipe.resolved()
-    blocks = ["\n".join(_block(None, None, {key: v for key, v in tables.items() if not _is_table(key, v)}))]
+    return written(recipe.resolved())
+
+
+def written(tables: Mapping[str, Any], comments: Mapping[str, str] | None = None) -> str:
+    """A recipe's tables as TOML text.
+
+    Args:
+        tables: of the same form as a recipe.
+        comments: what to say above a table, by its place: `model`, `pass.0`, `pass.0.with.1`; above
+            everything by the empty place.
+    """
+    said = comments or {}
+    top = {key: value for key, value in tables.items() if not _is_table(key, value)}
+    blocks = ["\n".join([*_comment(said.get("")), *_block(None, None, top)])]
     for key, value in tables.items():
         if _is_table(key, value):
-            blocks += _tables(key, key, value)
+            blocks += _tables(key, key, key, value, said)
     return "\n\n".join(blocks) + "\n"
 
 
@@ -27,14 +41,19 @@ def _is_table(key: str, value: object) -> bool:
     return isinstance(value, Mapping) or key in _REPEATED
 
 
-def _tables(key: str, path: str, value: Any) -> Iterator[str]:
+def _tables(key: str, path: str, place: str, value: Any, said: Mapping[str, str]) -> Iterator[str]:
     """The blocks of `[path]`, or of each `[[path]]` with its participants after it."""
     if key not in _REPEATED:
-        yield "\n".join(_block(f"[{path}]", None, value))
+        yield "\n".join([*_comment(said.get(place)), *_block(f"[{path}]", None, value)])
         return
-    for table in value:
-        yield "\n".join(_block(f"[[{path}]]", "with", table))
-        yield from _tables("with", f"{path}.with", table.get("with", []))
+    for index, table in enumerate(value):
+        at = f"{place}.{index}"
+        yield "\n".join([*_comment(said.get(at)), *_block(f"[[{path}]]", "with", table)])
+        yield from _tables("with", f"{path}.with", f"{at}.with", table.get("with", []), said)
+
+
+def _comment(text: str | None) -> list[str]:
+    return textwrap.wrap(text or "", _WIDTH, initial_indent="# ", subsequent_indent="# ")
 
 
 def _block(header: str | None, without: str | None, table: Mapping[str, Any]) -> Iterator[str]:

@@ -1,0 +1,20 @@
+"""From a goal to a recipe: `demiglace quick` in parts. What is named here imports no torch."""
+
+from demiglace.quick.facts import Facts, Weight
+from demiglace.quick.goal import Goal, parse_goal
+from demiglace.quick.outcome import Bound, bounds
+from demiglace.quick.rules import Draft, draft
+from demiglace.quick.tables import data_table, model_table
+
+__all__ = [
+    "Bound",
+    "Draft",
+    "Facts",
+    "Goal",
+    "Weight",
+    "bounds",
+    "data_table",
+    "draft",
+    "model_table",
+    "parse_goal",
+]
