@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import demiglace
 from demiglace.passes import PassSpec
-from demiglace_evaluators import classification, sparsity
+from demiglace_evaluators import classification, latency, memory, sparsity
 
 
 @demiglace.hookimpl
 def demiglace_passes() -> Sequence[PassSpec]:
     """The passes of this plugin."""
-    return [classification.SPEC, sparsity.SPEC]
+    return [classification.SPEC, sparsity.SPEC, latency.SPEC, memory.SPEC]

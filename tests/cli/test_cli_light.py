@@ -25,6 +25,8 @@ sys.exit(f"imported {heavy}" if heavy else code)
         ["plugins"],
         ["plugins", "--json"],
         ["describe", "prune.magnitude"],
+        ["advise"],
+        ["advise", "recipe:mlp-dynamic-int8"],
         ["init"],
     ],
     ids=" ".join,

@@ -17,6 +17,7 @@ COMMANDS = {
     "run": "Run a recipe and save the compressed model.",
     "quick": "Pick a recipe for a goal, write it and run it.",
     "inspect": "Say what the tensors of a saved model take.",
+    "advise": "Say which formats run fast here, and what to install.",
     "plugins": "List the installed plugins, the broken ones too.",
     "describe": "Describe a pass or source: options, contract, example.",
     "schema": "Print the JSON Schema of recipes, for editors.",

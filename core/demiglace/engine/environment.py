@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import platform
 from hashlib import sha256
-from importlib import metadata
 from typing import Any
+
+from demiglace.machine import version
 
 LIBRARIES = ("demiglace", "torch", "torchvision", "numpy", "safetensors", "pydantic", "pluggy", "tomli")
 
@@ -17,7 +18,7 @@ def environment() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "libraries": {name: _version(name) for name in LIBRARIES},
+        "libraries": {name: version(name) for name in LIBRARIES},
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -28,10 +29,3 @@ def derive_seed(seed: int, *path: str) -> int:
     """A seed for one part of a run, of 63 bits, from the recipe's seed and the part's name."""
     text = "/".join((str(seed), *path))
     return int.from_bytes(sha256(text.encode()).digest()[:8], "little") >> 1
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None

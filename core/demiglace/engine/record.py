@@ -48,6 +48,8 @@ class StepRecord:
     verified: dict[str, Any] | None = None
     left_alone: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    #: What the pass says to a person at the end of the run, a line each.
+    notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; metrics as numbers, without their per-example tensors."""

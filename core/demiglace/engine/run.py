@@ -35,6 +35,7 @@ from demiglace.engine.sources import model_source
 from demiglace.engine.step import Workshop, evaluate, evaluate_control, new_record, run_step
 from demiglace.errors import ArtifactError, Interrupted, RecipeError, UsageError, told_of
 from demiglace.passes import Kind, Metric, allowed_code
+from demiglace.passes.contract import BASELINE
 from demiglace.recipe import ORIGINAL
 from demiglace.training import connected
 
@@ -108,6 +109,9 @@ class Execution:
             raise UsageError("the recipe has no pass", hint="add a [[pass]] table")
         shop = self._workshop(folder)
         self._refuse(shop.model)
+        steps = (*self.plan.checked.steps, *self.plan.checked.evaluations)
+        if any(BASELINE in step.contract().wants for step in steps):
+            shop.baseline = shop.model.copy()
         shop.provenance = {"recipe": record.recipe, "environment": record.environment}
         record.data = _data_json(shop.data)
         record.original = shop.footprint

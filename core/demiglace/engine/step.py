@@ -47,6 +47,8 @@ class Workshop:
     teacher: Callable[[], ModelGraph] | None = None
     #: The model before the first editor since the last training, while a later step needs it.
     original: ModelGraph | None = None
+    #: The model before the first pass, if a step wants it.
+    baseline: ModelGraph | None = None
     #: The uncompressed model, while a coming step wants to be compared with it.
     control: Control | None = None
     #: The caller's own loss of a batch.
@@ -95,11 +97,13 @@ class Workshop:
             provenance=self.provenance,
             teacher=self.teacher,
             original=self.original,
+            baseline=self.baseline,
             control=self.control,
             step=self.step,
             carry=self.carry,
             left_alone={} if record is None else record.left_alone,
             figures={} if record is None else record.figures,
+            notes=[] if record is None else record.notes,
             on_progress=lambda done, total, text: self.listener.progress(step.id, done, total, text),
             on_warning=warn,
             check_interrupt=self.check_interrupt,

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from demiglace.graph.cost import parameters_after as parameters_after
     from demiglace.graph.cut import removal_edits as removal_edits
     from demiglace.graph.cut import removal_of as removal_of
+    from demiglace.graph.export import resized as resized
     from demiglace.graph.groups import Group as Group
     from demiglace.graph.groups import Slice as Slice
     from demiglace.graph.groups import holder as holder
@@ -62,6 +63,7 @@ _HOMES = {
     "removal_edits": "cut",
     "removal_of": "cut",
     "resize": "rules",
+    "resized": "export",
     "rule": "rules",
 }
 

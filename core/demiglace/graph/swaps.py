@@ -21,6 +21,7 @@ _TYPES = {
     "skip": "demiglace.graph.skip:Skip",
     "cast": f"{_QUANTIZED}:casting",
     "fake_quantized": f"{_QUANTIZED}:fake_quantized",
+    "sparse.linear": f"{_QUANTIZED}:SparseLinear",
     "quantized.linear": f"{_QUANTIZED}:QuantizedLinear",
     "quantized.linear.dynamic": f"{_QUANTIZED}:DynamicLinear",
     "quantized.linear.static": f"{_QUANTIZED}:StaticLinear",

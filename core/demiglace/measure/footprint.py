@@ -86,7 +86,7 @@ def measure(model: ModelGraph, example: Example | None = None) -> Footprint:
         example: inputs for `macs`; counted on their shapes alone, at no cost of computing.
     """
     layers = {name: _layer(tensor, model.masks.get(name)) for name, tensor in model.module.named_parameters()}
-    layers |= _quantized(model.module)
+    layers |= _held(model.module)
     masks = sum(-(-keep.numel() // 8) for keep in model.masks.values())
     return Footprint(
         parameters=sum(layer.parameters for layer in layers.values()),
@@ -116,12 +116,16 @@ def _layer(tensor: Tensor, keep: Tensor | None) -> LayerFootprint:
     return LayerFootprint(elements, elements - _nonzero(tensor.detach(), keep), 8 * tensor.nbytes)
 
 
-def _quantized(module: nn.Module) -> dict[str, LayerFootprint]:
-    """The weights that are no parameters any more but integers in buffers, each shared one once."""
+_HELD = ("quantized_weights", "sparse_weights")
+"""Methods of modules that hold weights in another form than parameters, each with its own name in them."""
+
+
+def _held(module: nn.Module) -> dict[str, LayerFootprint]:
+    """The weights that are no parameters any more but integers or nonzeros in buffers, shared ones once."""
     found, seen = {}, set()
     for path, holder in module.named_modules():
-        for own, weight in getattr(holder, "quantized_weights", tuple)():
-            memory = weight.codes.data_ptr() or id(weight.codes)  # 0 on the meta device
+        for own, weight in (each for method in _HELD for each in getattr(holder, method, tuple)()):
+            memory = weight.storage.data_ptr() or id(weight.storage)  # 0 on the meta device
             if memory in seen:
                 continue
             seen.add(memory)

@@ -57,6 +57,8 @@ class Context:
     teacher: Callable[[], ModelGraph] | None = None
     #: The model before the first editor since the last training, for a step whose contract needs it.
     original: ModelGraph | None = None
+    #: The model before the first pass, for a step whose contract wants it.
+    baseline: ModelGraph | None = None
     #: A caller's own loss of a batch, in place of a trainer's.
     step: LossStep | None = None
     #: The uncompressed model, where this step or a later one wants it: a trainer trains it too, without
@@ -77,8 +79,10 @@ class Context:
     carry: dict[str, Any] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
     left_alone: dict[str, str] = field(default_factory=dict)
-    #: What an editor found out on the way, plain JSON for `run.json`.
+    #: What a pass found out on the way, plain JSON for `run.json`.
     figures: dict[str, object] = field(default_factory=dict)
+    #: What a person should read of it at the end of the run, a line each.
+    notes: list[str] = field(default_factory=list)
 
     def rng(self) -> torch.Generator:
         """A fresh CPU generator at this step's seed: the only randomness that a pass may use."""
@@ -93,6 +97,10 @@ class Context:
     def leave_alone(self, name: str, reason: str) -> None:
         """Report a layer or parameter that was selected and yet not changed, and why."""
         self.left_alone[name] = reason
+
+    def note(self, text: str) -> None:
+        """Say something to a person at the end of the run; goes to the summary and `run.json`."""
+        self.notes.append(text)
 
     def ask(self, asked: Asked) -> None:
         """Promise a figure; a step that misses it fails."""

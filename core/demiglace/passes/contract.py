@@ -27,6 +27,8 @@ ORIGINAL = "original"
 engine adds this fact to the contracts of editors, and takes it away after a trainer."""
 CONTROL = "control"
 """The model without compression, trained for as long: the engine keeps one for a trainer that wants it."""
+BASELINE = "baseline"
+"""The model before the first pass: the engine keeps a copy for a step that wants it."""
 
 
 @dataclass(frozen=True)

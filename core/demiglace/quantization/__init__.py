@@ -2,11 +2,13 @@
 
 from demiglace.quantization.affine import fit, to_integers, to_real
 from demiglace.quantization.error import TensorError
+from demiglace.quantization.floating import floating
 from demiglace.quantization.folding import Folded, fold, foldable
 from demiglace.quantization.layers import Layer, Selection, select_layers
 from demiglace.quantization.methods import METHODS, Rounding, RoundingMethod, inputs_of, rounding_method
 from demiglace.quantization.migration import Migration, migrations
 from demiglace.quantization.modules.fake import FakeQuantized
+from demiglace.quantization.modules.sparse import SparseLinear, SparseWeight, sparse_swap
 from demiglace.quantization.observers import OBSERVERS, Observer
 from demiglace.quantization.packing import pack, unpack
 from demiglace.quantization.qtensor import QTensor, grouped
@@ -36,11 +38,14 @@ __all__ = [
     "RoundingMethod",
     "Scheme",
     "Selection",
+    "SparseLinear",
+    "SparseWeight",
     "TensorError",
     "fake_swap",
     "fit",
     "fit_weight",
     "fitting_groups",
+    "floating",
     "fold",
     "foldable",
     "grouped",
@@ -53,6 +58,7 @@ __all__ = [
     "round_weight",
     "rounding_method",
     "select_layers",
+    "sparse_swap",
     "to_integers",
     "to_real",
     "unpack",

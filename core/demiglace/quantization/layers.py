@@ -51,8 +51,8 @@ def select_layers(
     left = {one.name for one in selected(candidates, ignore)} if ignore else set()
     found = Selection()
     for name, module in model.module.named_modules():
-        if hasattr(module, "quantized_weights") and (name or ROOT) in chosen - left:
-            found.refused[name or ROOT] = "it is quantized already"
+        if (held := _held(module)) and (name or ROOT) in chosen - left:
+            found.refused[name or ROOT] = held
         layer = _layer(name or ROOT, module, chosen, left)
         if layer is None:
             continue
@@ -62,6 +62,13 @@ def select_layers(
             found.layers.append(layer)
     _keep_shared_together(model, found)
     return found
+
+
+def _held(module: nn.Module) -> str:
+    """Why a layer whose weight is no parameter any more cannot be quantized; empty for others."""
+    if hasattr(module, "quantized_weights"):
+        return "it is quantized already"
+    return "it holds only the weights that are not zero" if hasattr(module, "sparse_weights") else ""
 
 
 def _layer(name: str, module: nn.Module, chosen: set[str], left: set[str]) -> Layer | None:

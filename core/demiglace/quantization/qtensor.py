@@ -73,6 +73,11 @@ class QTensor:
         return cls(codes, scale.squeeze(-1).to(scales), packed_zero, tuple(shape), scheme, axis)
 
     @property
+    def storage(self) -> Tensor:
+        """What is the same memory where the same weight is held twice."""
+        return self.codes
+
+    @property
     def integers(self) -> Tensor:
         """The integers, int8 `[rows, columns]`."""
         return unpack(self.codes, self.scheme.bits, _columns(self.shape, self.axis))

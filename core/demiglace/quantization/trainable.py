@@ -1,10 +1,16 @@
-"""Whether a model that holds integers can still be trained."""
+"""Whether a model that holds integers, or nothing of its zeros, can still be trained."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from demiglace.quantization.modules import IntegerLinear, QuantizedHolder, StaticConv1d, StaticConv2d
+from demiglace.quantization.modules import (
+    IntegerLinear,
+    QuantizedHolder,
+    SparseLinear,
+    StaticConv1d,
+    StaticConv2d,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -13,10 +19,13 @@ _ON_INTEGERS = (IntegerLinear, StaticConv1d, StaticConv2d)
 
 
 def untrainable(module: nn.Module) -> str:
-    """Why a model cannot be trained because of its integers; empty when it can.
+    """Why a model cannot be trained because of the form of its weights; empty when it can.
 
     Layers that only store integers let gradients through, to other layers with floating-point weights.
     """
+    sparse = [name for name, each in module.named_modules() if isinstance(each, SparseLinear)]
+    if sparse:
+        return f"{_listed(sparse)} holds only the weights that are not zero, and these are fixed"
     layers = {name: each for name, each in module.named_modules() if isinstance(each, QuantizedHolder)}
     rounding = [name for name, each in layers.items() if isinstance(each, _ON_INTEGERS)]
     if rounding:

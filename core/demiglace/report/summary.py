@@ -80,11 +80,12 @@ def _totals(result: Result) -> Iterator[str]:
 
 
 def _notes(result: Result) -> Iterator[str]:
-    """How each structural step was proven, and what each step left alone."""
+    """How each structural step was proven, what each step has to say, and what it left alone."""
     for step in result.steps:
         if step.verified is not None:
             said = f"{step.id}: verified ({step.verified['equality']}, error {step.verified['error']:.0e})"
             yield said + (f"; in graph form, {step.verified['reason']}" if step.verified["reason"] else "")
+        yield from (f"{step.id}: {note}" for note in step.notes)
         if step.left_alone:
             reasons = [f"{name} ({reason})" for name, reason in step.left_alone.items()]
             more = f" and {len(reasons) - _LISTED} more, in run.json" if len(reasons) > _LISTED else ""

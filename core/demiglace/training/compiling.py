@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, cast
@@ -12,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from demiglace.errors import UsageError
+from demiglace.machine import compiler, compiler_hint, compiler_wanted
 from demiglace.passes import Problem
 from demiglace.recipe.nearest import did_you_mean
 
@@ -29,20 +27,10 @@ def compile_problems(backend: str) -> Iterator[Problem]:
         yield Problem(f"torch.compile has no backend {backend!r}", ("compile",), did_you_mean(backend, known))
     elif backend == INDUCTOR and compiler() is None:
         yield Problem(
-            f"torch.compile needs a C++ compiler, and there is no {_wanted()}",
+            f"torch.compile needs a C++ compiler, and there is no {compiler_wanted()}",
             ("compile",),
-            "install one (Debian, Ubuntu: apt-get install g++; macOS: xcode-select --install), "
-            "name it in CXX, or set compile = false",
+            f"{compiler_hint()}, or set compile = false",
         )
-
-
-def compiler() -> str | None:
-    """The path of the C++ compiler that torch would call, if it is there."""
-    return shutil.which(_wanted())
-
-
-def _wanted() -> str:
-    return os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
 
 
 class Compiled:

@@ -10,6 +10,7 @@ from demiglace.quantization.modules.holder import (
     weight_tensors,
 )
 from demiglace.quantization.modules.identity import identity
+from demiglace.quantization.modules.sparse import SparseLinear, SparseWeight
 from demiglace.quantization.modules.static import StaticConv1d, StaticConv2d, StaticLinear
 from demiglace.quantization.modules.weight_only import (
     QuantizedConv1d,
@@ -39,6 +40,8 @@ __all__ = [
     "QuantizedLayer",
     "QuantizedLinear",
     "QuantizedMultiheadAttention",
+    "SparseLinear",
+    "SparseWeight",
     "StaticConv1d",
     "StaticConv2d",
     "StaticLinear",

@@ -16,6 +16,13 @@ def must_be_called(layer: nn.Module) -> None:
     layer.register_forward_pre_hook(_nothing)
 
 
+def may_be_read(layer: nn.Module) -> None:
+    """Take back `must_be_called`."""
+    hooks = layer._forward_pre_hooks
+    for number in [number for number, hook in hooks.items() if hook is _nothing]:
+        del hooks[number]
+
+
 def _nothing(layer: nn.Module, inputs: object) -> None:
     """A hook that does nothing."""
 

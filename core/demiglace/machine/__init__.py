@@ -1,0 +1,7 @@
+"""What a machine has: the processor's instructions, a C++ compiler, packages. Imports no torch."""
+
+from demiglace.machine.compiler import compiler, compiler_hint, compiler_wanted
+from demiglace.machine.packages import version
+from demiglace.machine.processor import Processor, processor
+
+__all__ = ["Processor", "compiler", "compiler_hint", "compiler_wanted", "processor", "version"]

@@ -1,0 +1,41 @@
+"""A model of integers back in floating point, to be compared with and for those who cannot read integers."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+from torch import nn
+
+from demiglace.quantization.modules.cast import CastsInputs
+from demiglace.quantization.modules.fused import may_be_read
+from demiglace.quantization.modules.holder import CODES, SCALE, ZERO, QuantizedHolder
+
+_OF_INTEGERS = ("weight_sums", "input_scale", "input_zero_point")
+"""Further buffers of layers that compute on integers."""
+
+
+def floating(module: nn.Module) -> nn.Module:
+    """A copy in float32: layers that hold integers become the layers that they were.
+
+    Their weights have the values that the integers stand for; inputs are not rounded any more, and norms
+    that were folded into weights stay there. A plain-data graph keeps the roundings on its edges.
+    """
+    copy = deepcopy(module)
+    for layer in list(copy.modules()):
+        if isinstance(layer, QuantizedHolder):
+            _restore(layer)
+        if isinstance(layer, CastsInputs):
+            layer.__class__ = type(layer).__bases__[1]
+    return copy.float()
+
+
+def _restore(layer: QuantizedHolder) -> None:
+    """Make a layer what it was, under the same object."""
+    weights = {name: weight.dequantize() for name, weight in layer.quantized_weights()}
+    for name in [own + suffix for own in weights for suffix in (CODES, SCALE, ZERO)] + list(_OF_INTEGERS):
+        layer._buffers.pop(name, None)
+    may_be_read(layer)
+    base = next(one for one in type(layer).__mro__ if not issubclass(one, QuantizedHolder))
+    layer.__class__ = base
+    for name, value in weights.items():
+        layer.register_parameter(name, nn.Parameter(value, requires_grad=False))

@@ -1,0 +1,124 @@
+"""A linear layer that holds only the weights that are not zero."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from demiglace.graph.edits import Swap
+from demiglace.quantization.modules.fused import each, must_be_called
+
+_VALUES, _COLUMNS, _ROWS = "weight_values", "weight_columns", "weight_rows"
+
+with warnings.catch_warnings():
+    # Torch says once in a process that this layout is in beta: said here, nobody hears it.
+    warnings.simplefilter("ignore")
+    torch.zeros(1, 1).to_sparse_csr()
+
+
+@dataclass(frozen=True, eq=False)
+class SparseWeight:
+    """A matrix as its nonzeros, in compressed sparse rows."""
+
+    #: Floating point `[nonzeros]`, row by row.
+    values: Tensor
+    #: int32 `[nonzeros]`: the column of each.
+    columns: Tensor
+    #: int32 `[rows + 1]`: where each row begins among the values, and the end of the last.
+    rows: Tensor
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, weight: Tensor) -> SparseWeight:
+        """The nonzeros of a matrix."""
+        sparse = weight.detach().to_sparse_csr()
+        rows, columns = sparse.crow_indices().to(torch.int32), sparse.col_indices().to(torch.int32)
+        return cls(sparse.values(), columns, rows, (weight.shape[0], weight.shape[1]))
+
+    @property
+    def storage(self) -> Tensor:
+        """What is the same memory where the same weight is held twice."""
+        return self.values
+
+    def matrix(self) -> Tensor:
+        """The matrix in torch's own sparse form, which shares these tensors."""
+        return torch.sparse_csr_tensor(
+            self.rows, self.columns, self.values, self.shape, check_invariants=False
+        )
+
+    def numel(self) -> int:
+        """How many weights there are, zeros included."""
+        return self.shape[0] * self.shape[1]
+
+    def zeros(self) -> int:
+        """How many weights are zero."""
+        return self.numel() - int(torch.count_nonzero(self.values))
+
+    def stored_bits(self) -> int:
+        """What values and places take."""
+        return 8 * sum(one.nbytes for one in (self.values, self.columns, self.rows))
+
+
+class SparseLinear(nn.Linear):
+    """`nn.Linear` without its zeros; its bias is the old layer's.
+
+    Args:
+        old: the layer, whose shape, device and dtype it takes.
+        options: `nonzero`, how many weights there are.
+    """
+
+    def __init__(self, old: nn.Module, options: Mapping[str, Any]) -> None:
+        nn.Module.__init__(self)
+        weight = old._parameters["weight"]
+        if not isinstance(old, nn.Linear) or weight is None:
+            raise TypeError("it is no linear layer with a weight")
+        self.in_features, self.out_features = old.in_features, old.out_features
+        self.register_parameter("bias", old._parameters.get("bias"))
+        self.training = old.training
+        nonzero, index = options["nonzero"], {"dtype": torch.int32, "device": weight.device}
+        self.register_buffer(_VALUES, torch.empty(nonzero, dtype=weight.dtype, device=weight.device))
+        self.register_buffer(_COLUMNS, torch.empty(nonzero, **index))
+        self.register_buffer(_ROWS, torch.empty(self.out_features + 1, **index))
+        must_be_called(self)
+
+    @property
+    def sparse_weight(self) -> SparseWeight:
+        """The weight as it is held."""
+        values, columns, rows = (self.get_buffer(name) for name in (_VALUES, _COLUMNS, _ROWS))
+        return SparseWeight(values, columns, rows, (self.out_features, self.in_features))
+
+    @property
+    def weight(self) -> Tensor:  # type: ignore[override]
+        """The whole matrix, for code that reads it instead of calling the layer."""
+        return self.sparse_weight.matrix().to_dense()
+
+    def sparse_weights(self) -> Iterator[tuple[str, SparseWeight]]:
+        """The weight by its own name: footprints count it by this."""
+        yield "weight", self.sparse_weight
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        if input.is_nested:
+            return each(self.forward, input)
+        columns = input.reshape(-1, self.in_features).t()
+        matrix = self.sparse_weight.matrix()
+        output = matrix @ columns if self.bias is None else torch.addmm(self.bias[:, None], matrix, columns)
+        return output.t().reshape(*input.shape[:-1], self.out_features)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, {len(self.get_buffer(_VALUES))} weights are not zero"
+
+
+def sparse_swap(name: str, weight: SparseWeight) -> Swap:
+    """The edit that puts a `SparseLinear` in place of a linear layer.
+
+    Args:
+        name: of the layer.
+        weight: its nonzeros.
+    """
+    tensors = {_VALUES: weight.values, _COLUMNS: weight.columns, _ROWS: weight.rows}
+    return Swap(name, "sparse.linear", {"nonzero": len(weight.values)}, tensors)

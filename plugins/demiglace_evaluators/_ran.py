@@ -1,0 +1,80 @@
+"""Which operators eager PyTorch and Inductor really execute, and on which numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from demiglace.passes import Ran
+
+_PRODUCTS = ("convolution", "addmm", "mm", "bmm", "baddbmm", "_int_mm", "mv", "addmv", "linear", "attention")
+"""What the names of operators contain that multiply matrices."""
+_INTEGER = ("int_mm", "qlinear", "qconv", "int8", "quantized")
+_NAMES = {"float32": "fp32", "float64": "fp64", "float16": "fp16", "bfloat16": "bf16"}
+
+
+class _Watch(TorchDispatchMode):
+    """Notes each product with the layer that is at work."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = [""]
+        self.found: list[Ran] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = str(func.overloadpacket).rpartition(".")[2]
+        if any(part in name for part in _PRODUCTS):
+            self.found.append(Ran(self.layers[-1], name, _precision(args)))
+        return func(*args, **(kwargs or {}))
+
+
+def _precision(args: Any) -> str:
+    operands = [one for one in args if isinstance(one, Tensor)]
+    first = operands[-1]  # of `addmm` the first is a bias
+    kind = str(first.dtype).removeprefix("torch.")
+    sparse = any(one.layout != torch.strided for one in operands)
+    return _NAMES.get(kind, kind) + (", sparse" if sparse else "")
+
+
+def ran_eager(module: nn.Module, call: Callable[[], object]) -> list[Ran]:
+    """Each matrix product of one call with the innermost layer that asked for it.
+
+    A convolution whose float32 numbers hold integers counts as `fp32`: that is what the processor computes.
+    """
+    watch = _Watch()
+    with _told(module, watch.layers), watch:
+        call()
+    return watch.found
+
+
+@contextmanager
+def _told(module: nn.Module, layers: list[str]) -> Iterator[None]:
+    """Keep the name of the layer at work on top of `layers`."""
+    handles = []
+    for name, layer in module.named_modules():
+        handles.append(layer.register_forward_pre_hook(lambda *_, name=name: layers.append(name)))
+        handles.append(layer.register_forward_hook(lambda *_: layers.pop() and None, always_call=True))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def ran_compiled(call: Callable[[], object]) -> list[Ran]:
+    """Each matrix product of one call of compiled code, as PyTorch's profiler sees it.
+
+    Inductor may put products into kernels of its own, which have no name of a layer.
+    """
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        call()
+    names = [event.name for event in profiler.events()]
+    kernels = [name for name in names if any(part in name for part in (*_PRODUCTS, *_INTEGER))]
+    return [Ran("", name, "int8" if any(part in name for part in _INTEGER) else "fp32") for name in kernels]

@@ -1,0 +1,181 @@
+"""A model at work in each of several runtimes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import TYPE_CHECKING, Any, Literal
+
+from demiglace.errors import PluginError, UsageError
+from demiglace.passes import Problem, Ran
+from demiglace.recipe import did_you_mean
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from demiglace.graph import Example, ModelGraph
+    from demiglace.passes import Context
+    from demiglace.plugins import Registry
+
+EAGER, INDUCTOR = "eager", "inductor"
+Precision = Literal["fp32", "bf16"]
+
+
+def runtime_problems(runtimes: Sequence[str], registry: Registry) -> Iterator[Problem]:
+    """Runtimes that are not known, or that something is missing for, each with what to do."""
+    from demiglace.training import compile_problems
+
+    known = {EAGER, INDUCTOR, *registry.runtimes}
+    for index, name in enumerate(runtimes):
+        at = ("runtimes", index)
+        if name not in known:
+            yield Problem(f"there is no runtime {name!r}", at, did_you_mean(name, known, "runtimes"))
+        elif name == INDUCTOR:
+            yield from (
+                replace(one, option=at, hint=_without(one.hint)) for one in compile_problems(INDUCTOR)
+            )
+        elif name != EAGER and (missing := registry.runtimes[name].missing()):
+            hint = f"pip install '{registry.runtimes[name].install}', or leave it out"
+            yield Problem(f"the runtime {name!r} needs {' and '.join(missing)}, not installed here", at, hint)
+
+
+def _without(hint: str | None) -> str:
+    """A hint to a compiler, for one who can do without it."""
+    return (hint or "").partition(", or set")[0] + ', or leave "inductor" out'
+
+
+@dataclass(frozen=True)
+class Running:
+    """A model in a runtime."""
+
+    call: Callable[[Example], Any]
+    #: What it runs in one call, after the runtime's own fusions.
+    ran: Callable[[Example], Sequence[Ran]]
+
+
+@contextmanager
+def workplace() -> Iterator[Path]:
+    """A folder for exported files, gone in the end."""
+    folder = Path(mkdtemp(prefix="demiglace-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def put_to_work(
+    runtime: str, model: ModelGraph, context: Context, folder: Path, threads: int, precision: Precision
+) -> Running:
+    """A model in a runtime, ready to be called.
+
+    Args:
+        runtime: one that `runtime_problems` has nothing against.
+        model: in eval mode.
+        context: of the step.
+        folder: an empty one for files, made here.
+        threads: that compute.
+        precision: of floating-point arithmetic.
+    """
+    if runtime == EAGER:
+        return _eager(model.module, precision)
+    if runtime == INDUCTOR:
+        return _compiled(model.module, precision)
+    return _exported(runtime, model, context, folder, threads, precision)
+
+
+def _eager(module: nn.Module, precision: Precision) -> Running:
+    from demiglace_evaluators._ran import ran_eager
+
+    def call(example: Example) -> Any:
+        with _autocast(precision):
+            return module(*example.args, **example.kwargs)
+
+    return Running(call, lambda example: ran_eager(module, lambda: call(example)))
+
+
+def _compiled(module: nn.Module, precision: Precision) -> Running:
+    import torch
+
+    from demiglace_evaluators._ran import ran_compiled
+
+    # Freezing lets weights be packed for the processor once, as a deployed program has them.
+    compiled = torch.compile(module, dynamic=False, options={"freezing": True})
+
+    def call(example: Example) -> Any:
+        with _autocast(precision):
+            return compiled(*example.args, **example.kwargs)
+
+    return Running(call, lambda example: ran_compiled(lambda: call(example)))
+
+
+def _autocast(precision: Precision) -> Any:
+    import torch
+
+    return nullcontext() if precision == "fp32" else torch.autocast("cpu", torch.bfloat16)
+
+
+def _exported(
+    runtime: str, model: ModelGraph, context: Context, folder: Path, threads: int, precision: Precision
+) -> Running:
+    from demiglace.plugins import discover
+
+    file = exported(runtime, model, context, folder)
+    module = discover().open_file(runtime, file, threads=threads, precision=precision)
+    told: Callable[[], Sequence[Ran]] = getattr(module, "ran", list)
+    return Running(lambda example: module(*example.args, **example.kwargs), lambda _: told())
+
+
+def exported(runtime: str, model: ModelGraph, context: Context, folder: Path) -> Path:
+    """The file that the runtime's exporter makes of a model, in a folder made here."""
+    from demiglace.plugins import discover
+
+    registry = discover()
+    spec = registry.passes.get(registry.runtimes[runtime].exporter)
+    if spec is None:
+        raise PluginError(f"the runtime {runtime!r} names no exporter that is installed")
+    folder.mkdir()
+    apart = replace(context, figures={}, notes=[], left_alone={}, folder=folder)
+    written = registry.implementation(spec)(spec.config()).write(model, folder, apart)
+    return folder / str(written["file"])
+
+
+def saved(model: ModelGraph, folder: Path) -> Path:
+    """A model as an artifact that opens in another process.
+
+    Raises:
+        UsageError: when only the caller's own class could build it.
+        GraphError: when its structure is known from itself alone, and it cannot be traced.
+    """
+    from demiglace.artifact import CallerOrigin, GraphOrigin, save
+    from demiglace.graph import ModelGraph
+    from demiglace.graph.plain import lower, portable
+
+    if model.origin is None:
+        save(ModelGraph(lower(model)), folder, origin=GraphOrigin())
+        return folder
+    graph = portable(model)
+    if isinstance(model.origin, CallerOrigin) and graph is None:
+        raise UsageError(
+            f"another process cannot build a {type(model.module).__name__}, and it cannot be traced",
+            hint='name what makes it: [model] use = "python"',
+        )
+    save(model, folder, origin=model.origin, graph=graph)
+    return folder
+
+
+def in_floating_point(model: ModelGraph, context: Context) -> ModelGraph:
+    """What a model is compared with: that before the first pass, with its weights in float32."""
+    from demiglace.graph import ModelGraph
+    from demiglace.quantization import floating
+
+    started = context.baseline or model
+    module = floating(started.module).eval()
+    pairs = zip(module.modules(), started.module.modules(), strict=True)
+    if any(type(one) is not type(other) for one, other in pairs):
+        # Its edits would make integers of it again: only the module itself is what it is.
+        return ModelGraph(module, model.example)
+    return ModelGraph(module, model.example, dict(started.masks), list(started.edits), started.origin)
