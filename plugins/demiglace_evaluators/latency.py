@@ -138,8 +138,8 @@ class Latency(Evaluator[LatencyConfig]):
         from demiglace.measure import in_turn
 
         calls = {place: lambda running=running: running.call(example) for place, running in at_work.items()}
-        settings = {"rounds": self.config.rounds, "seconds": self.config.seconds}
-        return in_turn(calls, **settings, check=context.check_interrupt)
+        config, check = self.config, context.check_interrupt
+        return in_turn(calls, rounds=config.rounds, seconds=config.seconds, check=check)
 
     def _settings(self, threads: int) -> dict[str, Any]:
         """What was pinned, and what the processor is."""

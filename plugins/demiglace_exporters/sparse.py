@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from copy import deepcopy
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -65,22 +66,31 @@ class Sparse(Editor[SparseConfig]):
         shapes = _input_shapes(model, [weight.module for weight in candidates], self.config.batch_size)
         context.figures["layers"] = figures = []
         for weight in context.track(candidates, "timing layers"):
-            if model.example is not None and weight.module not in shapes:
+            shape = shapes.get(weight.module)
+            if shape is None:
                 context.leave_alone(weight.module, "the model does not call it")
                 continue
-            layer, sparse = model.module.get_submodule(_path(weight)), SparseWeight.of(_as_it_acts(weight))
-            shape = shapes.get(weight.module, (self.config.batch_size, layer.in_features))
+            sparse = SparseWeight.of(_as_it_acts(weight))
             figure = {
                 "layer": weight.module,
                 "sparsity": sparse.zeros() / sparse.numel(),
                 "input": list(shape),
             }
-            figure |= {} if self.config.min_speedup == 0 else _timed(layer, sparse, shape, context)
             figures.append(figure)
-            if figure.get("speedup", 0.0) >= self.config.min_speedup:
+            if self._gains(figure, model.module.get_submodule(_path(weight)), sparse, context):
                 yield sparse_swap(weight.module, sparse)
-            else:
-                context.leave_alone(weight.module, f"without its zeros {figure['speedup']:.2f} times as fast")
+
+    def _gains(
+        self, figure: dict[str, Any], layer: nn.Module, sparse: SparseWeight, context: Context
+    ) -> bool:
+        """Whether a layer is fast enough without its zeros; its times go into the figure."""
+        if self.config.min_speedup == 0:
+            return True
+        figure |= _timed(layer, sparse, figure["input"], context)
+        gains = bool(figure["speedup"] >= self.config.min_speedup)
+        if not gains:
+            context.leave_alone(figure["layer"], f"without its zeros {figure['speedup']:.2f} times as fast")
+        return gains
 
     def _weights(self, model: ModelGraph) -> list[Weight]:
         return list(model.weights(self.config.targets, self.config.ignore))
@@ -134,32 +144,30 @@ def _as_it_acts(weight: Weight) -> Tensor:
 
 
 def _input_shapes(model: ModelGraph, names: Sequence[str], batch: int) -> dict[str, tuple[int, ...]]:
-    """The shape of each layer's input in one call of `batch` examples; without an example none is known."""
+    """The shape of each layer's input in a call of `batch` examples; without an example, one row for each."""
     from demiglace.calibration import undisturbed
     from demiglace.graph import resized
 
-    found: dict[str, tuple[int, ...]] = {}
-    if model.example is None:
-        return found
     layers = {name: model.module.get_submodule("" if name == ROOT else name) for name in names}
-    handles = [
-        layer.register_forward_pre_hook(
-            lambda _, inputs, name=name: found.setdefault(name, tuple(inputs[0].shape)) and None
-        )
-        for name, layer in layers.items()
-    ]
+    if model.example is None:
+        return {name: (batch, int(layer.get_parameter("weight").shape[1])) for name, layer in layers.items()}
+    found: dict[str, tuple[int, ...]] = {}
+
+    def seen(name: str, inputs: tuple[Tensor, ...]) -> None:
+        found.setdefault(name, tuple(inputs[0].shape))
+
     example = resized(model.example, batch)
-    try:
+    with ExitStack() as hooks:
+        for name, layer in layers.items():
+            hook = layer.register_forward_pre_hook(lambda _, inputs, name=name: seen(name, inputs))
+            hooks.callback(hook.remove)
         with undisturbed(model.module):
             model.module(*example.args, **example.kwargs)
-    finally:
-        for handle in handles:
-            handle.remove()
     return found
 
 
 def _timed(
-    layer: nn.Module, sparse: SparseWeight, shape: tuple[int, ...], context: Context
+    layer: nn.Module, sparse: SparseWeight, shape: Sequence[int], context: Context
 ) -> dict[str, float]:
     """Seconds of one call of the layer in both forms, in turn, and how many times as fast it is sparse."""
     import torch

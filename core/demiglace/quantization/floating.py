@@ -36,6 +36,6 @@ def _restore(layer: QuantizedHolder) -> None:
         layer._buffers.pop(name, None)
     may_be_read(layer)
     base = next(one for one in type(layer).__mro__ if not issubclass(one, QuantizedHolder))
-    layer.__class__ = base
+    object.__setattr__(layer, "__class__", base)
     for name, value in weights.items():
         layer.register_parameter(name, nn.Parameter(value, requires_grad=False))

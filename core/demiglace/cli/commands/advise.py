@@ -39,9 +39,8 @@ def command(recipe: str | None, overrides: Sequence[str], block: Sequence[str], 
     steps = None if recipe is None else _of(recipe, overrides, machine, found, registry)
     packages = {name: version(name) for name in _PACKAGES}
     if as_json:
-        about = asdict(machine) | {"features": sorted(machine.features)}
-        told = {"processor": about, "compiler": found, "packages": packages}
-        told |= {"formats": [asdict(one) for one in formats]}
+        told: dict[str, object] = {"processor": asdict(machine) | {"features": sorted(machine.features)}}
+        told |= {"compiler": found, "packages": packages, "formats": [asdict(one) for one in formats]}
         print_json(told | ({} if steps is None else {"recipe": [asdict(one) for one in steps]}))
         return
     click.echo(f"{machine.name}, {machine.architecture}, {machine.cores} cores")

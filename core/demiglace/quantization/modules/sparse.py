@@ -80,10 +80,10 @@ class SparseLinear(nn.Linear):
         self.in_features, self.out_features = old.in_features, old.out_features
         self.register_parameter("bias", old._parameters.get("bias"))
         self.training = old.training
-        nonzero, index = options["nonzero"], {"dtype": torch.int32, "device": weight.device}
-        self.register_buffer(_VALUES, torch.empty(nonzero, dtype=weight.dtype, device=weight.device))
-        self.register_buffer(_COLUMNS, torch.empty(nonzero, **index))
-        self.register_buffer(_ROWS, torch.empty(self.out_features + 1, **index))
+        nonzero, device = options["nonzero"], weight.device
+        self.register_buffer(_VALUES, torch.empty(nonzero, dtype=weight.dtype, device=device))
+        self.register_buffer(_COLUMNS, torch.empty(nonzero, dtype=torch.int32, device=device))
+        self.register_buffer(_ROWS, torch.empty(self.out_features + 1, dtype=torch.int32, device=device))
         must_be_called(self)
 
     @property
