@@ -35,7 +35,7 @@ def run(*passes, model, **options):
 
 def test_the_weights_of_a_callers_own_network_show_and_smaller_ones_take_less():
     result = run(
-        {"use": "prune.channels", "amount": 0.5, "targets": ["0"]},
+        {"use": "prune.channels", "amount": 0.5},
         model=nn.Sequential(Own(), nn.Linear(5000, 200)),
     )
     step = result.steps[-1]
