@@ -79,7 +79,7 @@ def gather(checked: Checked) -> Facts:
     model.module.eval()
     model.example = example_of(None, data, source, batch=2)
     check_finite(model)
-    check_fit(model)
+    check_fit(model, checked.recipe)
     weights = {id(one): one for layer in select_layers(model).layers for one in layer.weights.values()}
     tensors = [*model.module.parameters(), *model.module.buffers()]
     return Facts(
