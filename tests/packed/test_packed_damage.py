@@ -184,6 +184,11 @@ FORGED = {
     "another model": (header(), [], "not the model that was packed"),
     "no form": ({}, [], "valid"),
     "an edit that is none": (header(edits=[{"edit": "exec"}]), [], "not an edit"),
+    "a cut that keeps no indices": (
+        header(edits=[{"edit": "cut", "tensor": "t", "dim": 0, "kept": "fx"}]),
+        [],
+        "valid",
+    ),
     "flags that are none": (header(tensors={"t": ["float32", [4], 7]}), [], "valid"),
 }
 

@@ -85,6 +85,21 @@ def test_a_packed_file_is_a_source(file, tmp_path):
     assert inspect(again).info.digest == inspect(file).info.digest
 
 
+def test_cuts_come_back_and_take_few_bytes(tmp_path):
+    passes = [{"use": "prune.neurons", "amount": 0.5}, {"use": "export.packed"}]
+    recipe = {"name": "cut", "model": {"use": "mlp", "widths": [20, 400, 5]}, "pass": passes}
+    result = demiglace.run(recipe, out=tmp_path / "out")
+    file = next(tmp_path.glob("out/steps/*/model.dgz"))
+    artifact = open_artifact(file, resolve=structures(discover()))
+    assert artifact.info.state.edits == tuple(result.graph.edits)
+    inputs = torch.randn(3, 20)
+    assert torch.equal(artifact.module(inputs), result.graph.module.eval()(inputs))
+    header = inspect(file)
+    kept = sum(len(edit.kept) for edit in result.graph.edits if hasattr(edit, "kept"))
+    assert kept == 3 * 200
+    assert header.bytes - sum(one.bytes for one in header.tensors) < 400
+
+
 def test_a_file_of_an_absent_plugin_names_its_source(file):
     with pytest.raises(demiglace.DemiglaceError, match="'mlp'"):
         open_artifact(file, resolve=structures(discover(["sources"])))

@@ -3,8 +3,10 @@
 import bisect
 import json
 import lzma
+import re
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +15,10 @@ from packed_models import Holder
 
 from demiglace.artifact import GraphOrigin
 from demiglace.artifact.packed import pack
+from demiglace.artifact.packed.text import compressed, text_of
 from demiglace.graph import ModelGraph
 
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "packed-format.md"
 QUARTERS = (16384, 19484, 23170, 27554)
 
 
@@ -127,6 +131,21 @@ class Reader:
         return [value >> 1 | (value & 1) << 8 * width - 1 for value in out] if tag == 5 else out
 
 
+def plain(content):
+    """The text that was compressed."""
+    if content[0] == 0:
+        filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 20, "lc": 4, "lp": 0, "pb": 0}]
+        return lzma.decompress(content[1:], lzma.FORMAT_RAW, filters=filters)
+    assert content[0] == 1
+    return zlib.decompressobj(-15, zdict=dictionary()).decompress(content[1:])
+
+
+def dictionary():
+    """As the page prints it: its lines joined."""
+    [fence] = re.findall(r"```text\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    return fence.replace("\n", "").encode()
+
+
 def read(content):
     """Header and blocks."""
     assert content[:8] == b"\x89DGZ\r\n\x1a\n"
@@ -135,8 +154,7 @@ def read(content):
     assert zlib.crc32(content[:60]) == int.from_bytes(content[60:64], "little")
     end = size - 4 - length
     assert zlib.crc32(content[end:-4]) == int.from_bytes(content[-4:], "little")
-    filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 20, "lc": 4, "lp": 0, "pb": 0}]
-    header = lzma.decompress(content[end:-4], lzma.FORMAT_RAW, filters=filters)
+    header = plain(content[end:-4])
     assert len(header) == text
     blocks, reader = [], Reader(content[64:end])
     while reader.at < len(reader.content):
@@ -184,3 +202,17 @@ def test_a_reader_made_from_the_page_alone_decodes_every_encoding(tmp_path, cont
     assert {tag for tag, _ in tags} == {1, 2, 3, 4, 5, 6}
     assert (1, 3 if context else 2) in tags
     assert (1, 4) in tags
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        (b'{"form":"module","tensors":{"fc1.bias":["float32",[300],3]},"tied":[],"training":[false,[]]}', 1),
+        (bytes(range(256)) * 400, 0),
+    ],
+)
+def test_text_is_coded_the_smaller_way_and_read_by_the_page(text, number):
+    coded = compressed(text)
+    assert coded[0] == number
+    assert plain(coded) == text_of(coded, len(text)) == text
+    assert len(coded) < len(text) / 4

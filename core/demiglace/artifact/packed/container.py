@@ -6,7 +6,6 @@ See `docs/reference/packed-format.md`.
 from __future__ import annotations
 
 import json
-import lzma
 import os
 import struct
 import zlib
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from demiglace.artifact.packed.stream import Damaged, varint
+from demiglace.artifact.packed.text import compressed, text_of
 from demiglace.errors import ArtifactError
 
 MAGIC = b"\x89DGZ\r\n\x1a\n"
@@ -24,32 +24,6 @@ SUFFIX = ".dgz"
 
 _PRELUDE = struct.Struct("<8sHHIIQ32s")  # and four bytes of checksum
 _START = _PRELUDE.size + 4
-_MOST_TEXT = 1 << 26  # bytes of the header's or the graph's text
-_MOST_RATIO = 1 << 14  # of text to its compressed bytes
-_FILTERS = [{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 20, "lc": 4, "lp": 0, "pb": 0}]
-
-
-def compressed(text: bytes) -> bytes:
-    """Text as raw LZMA2."""
-    return lzma.compress(text, lzma.FORMAT_RAW, filters=_FILTERS)
-
-
-def text_of(content: bytes, length: int) -> bytes:
-    """The text of so many bytes that was compressed.
-
-    Raises:
-        Damaged: when it is not, or the length is beyond what so few bytes can hold.
-    """
-    if length > min(_MOST_TEXT, _MOST_RATIO * len(content)):
-        raise Damaged(f"a text of {length} bytes cannot be in {len(content)}")
-    decompressor = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=_FILTERS)
-    try:
-        text = decompressor.decompress(content, max_length=length + 1)
-    except lzma.LZMAError as error:
-        raise Damaged(f"a text cannot be decompressed: {error}") from None
-    if len(text) != length:
-        raise Damaged(f"a text should have {length} bytes")
-    return text
 
 
 class BlockWriter:

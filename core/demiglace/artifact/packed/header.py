@@ -118,7 +118,7 @@ class Header:
             "masks": {name: list(shape) for name, shape in self.masks.items()},
             "tied": self.tied,
             "training": self.training,
-            "edits": [edit_to_json(edit) for edit in self.edits],
+            "edits": [_edit_to_json(edit) for edit in self.edits],
             "constants": {name: each.to_json() for name, each in self.constants.items()},
             "graph": self.graph,
             "transform": [dict(each) for each in self.transform],
@@ -140,9 +140,29 @@ class Header:
             {name: sizes(shape) for name, shape in value["masks"].items()},
             tuple(tuple(str(name) for name in group) for group in value["tied"]),
             (bool(root), tuple(str(name) for name in others)),
-            tuple(edit_from_json(edit) for edit in value["edits"]),
+            tuple(_edit_from_json(edit) for edit in value["edits"]),
             {name: TensorInfo.from_json(each) for name, each in value["constants"].items()},
             sizes([value["graph"]])[0],
             tuple(dict(each) for each in value["transform"]),
             dict(value["provenance"]),
         )
+
+
+_KEPT = "kept"
+
+
+def _edit_to_json(edit: StructuralEdit) -> dict[str, Any]:
+    """As in a manifest, but what a cut keeps as bits in hexadecimal: a third of the list's size."""
+    value = edit_to_json(edit)
+    if _KEPT in value:
+        bits = sum(1 << index for index in value[_KEPT])
+        value[_KEPT] = bits.to_bytes(bits.bit_length() // 8 + 1, "little").hex()
+    return value
+
+
+def _edit_from_json(value: Mapping[str, Any]) -> StructuralEdit:
+    if _KEPT not in value:
+        return edit_from_json(value)
+    octets = bytes.fromhex(value[_KEPT])
+    kept = [index for index in range(8 * len(octets)) if octets[index // 8] >> index % 8 & 1]
+    return edit_from_json({**value, _KEPT: kept})

@@ -18,9 +18,10 @@ from demiglace.artifact.packed.blocks import (
     decode_into,
     decoded_mask,
 )
-from demiglace.artifact.packed.container import BlockReader, text_of
+from demiglace.artifact.packed.container import BlockReader
 from demiglace.artifact.packed.header import Entry, Header
 from demiglace.artifact.packed.stream import Damaged
+from demiglace.artifact.packed.text import text_of
 from demiglace.artifact.packed.words import encoding_of
 from demiglace.artifact.state import MaskInfo, State
 from demiglace.artifact.tensor_file import packed, sha256_of, torch_dtype

@@ -17,8 +17,9 @@ from demiglace.artifact.packed.blocks import (
     encoded_mask,
     fields_fit,
 )
-from demiglace.artifact.packed.container import BlockWriter, compressed
+from demiglace.artifact.packed.container import BlockWriter
 from demiglace.artifact.packed.header import Entry, Header
+from demiglace.artifact.packed.text import compressed
 from demiglace.artifact.saving import versions
 from demiglace.artifact.snapshot import contents, graph_and_constants, state_of, stored_tensors, tensor_info
 from demiglace.artifact.tensor_file import sha256_of
