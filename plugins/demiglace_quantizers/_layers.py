@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from demiglace.errors import GraphError
@@ -95,6 +96,18 @@ def _misfit(layer: Layer, scheme: Scheme) -> str:
             sizes = ", ".join(map(str, fitting_groups(columns)[:6]))
             return f"groups of {scheme.group} do not divide its rows of {columns}; {sizes} do"
     return ""
+
+
+def unshared(layers: Sequence[Layer], context: Context) -> Iterator[Layer]:
+    """The layers that share no weight: two could learn different values for one; the others are reported."""
+    count: dict[int, int] = {}
+    for weight in chain.from_iterable(layer.weights.values() for layer in layers):
+        count[id(weight)] = count.get(id(weight), 0) + 1
+    for layer in layers:
+        if any(count[id(weight)] > 1 for weight in layer.weights.values()):
+            context.leave_alone(layer.name, "it shares its weight, and each would learn other values for it")
+        else:
+            yield layer
 
 
 def report_weights(

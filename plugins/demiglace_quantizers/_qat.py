@@ -25,12 +25,11 @@ from demiglace.quantization import (
     weight_only_swap,
 )
 from demiglace_quantizers._integer import integer_swap, integer_type
-from demiglace_quantizers._layers import chosen, nothing, report_weights
+from demiglace_quantizers._layers import chosen, nothing, report_weights, unshared
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from demiglace.passes import Context
     from demiglace_quantizers.qat import QatConfig
 
 
@@ -40,7 +39,7 @@ class Trained:
     def __init__(self, loop: Loop, options: QatConfig) -> None:
         self.loop = loop
         #: The same objects before, while and after they round.
-        self.layers = list(_alone(chosen(loop.model, options, loop.context), loop.context))
+        self.layers = list(unshared(chosen(loop.model, options, loop.context), loop.context))
         if not self.layers:
             raise nothing(options, loop.context.left_alone)
         self._norms = _norms(loop)
@@ -90,18 +89,6 @@ class Trained:
             if not isinstance(layer.module, FakeQuantized):
                 raise GraphError(f"layer {layer.name!r} was replaced while it was in training")
             yield layer.module
-
-
-def _alone(layers: list[Layer], context: Context) -> Iterator[Layer]:
-    """The layers that share no weight: two could learn two step sizes for one weight."""
-    count: dict[int, int] = {}
-    for weight in chain.from_iterable(layer.weights.values() for layer in layers):
-        count[id(weight)] = count.get(id(weight), 0) + 1
-    for layer in layers:
-        if any(count[id(weight)] > 1 for weight in layer.weights.values()):
-            context.leave_alone(layer.name, "it shares its weight, which would need one step size for all")
-        else:
-            yield layer
 
 
 def _norms(loop: Loop) -> dict[str, str]:

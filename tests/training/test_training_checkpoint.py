@@ -27,6 +27,7 @@ from demiglace.training.plain import join, split
 from demiglace_distillers.features import Features, FeaturesConfig
 from demiglace_distillers.logits import Logits, LogitsConfig
 from demiglace_pruners.magnitude import Magnitude, MagnitudeConfig
+from demiglace_quantizers.kmeans import Kmeans, KmeansConfig
 from demiglace_quantizers.qat import Qat, QatConfig
 from demiglace_trainers.supervised import Supervised, SupervisedConfig
 
@@ -137,6 +138,10 @@ def integers() -> Qat:
     return Qat(QatConfig(bits=4, inputs="int8"))
 
 
+def shared() -> Kmeans:
+    return Kmeans(KmeansConfig(clusters=3, start=0.3))
+
+
 ADAM = {"name": "AdamW", "lr": 0.01}
 SGD = {"name": "SGD", "lr": 0.05, "momentum": 0.9}
 PLATEAU = {"name": "ReduceLROnPlateau", "patience": 1, "threshold": 0.9}
@@ -162,6 +167,7 @@ CASES = {
     "cuts": ({"optimizer": ADAM, "ema": 0.9, **BEST}, tensors, (cutting,)),
     "cuts, masks, teachers": ({"optimizer": ADAM}, tensors, (features, soft, cutting, gradual)),
     "integers": ({"optimizer": ADAM, "ema": 0.9}, tensors, (integers,)),
+    "shared values": ({"optimizer": ADAM, "ema": 0.9}, tensors, (shared,)),
     "compiled": ({"optimizer": ADAM, "compile": "eager"}, tensors, (cutting,)),
 }
 

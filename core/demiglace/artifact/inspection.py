@@ -189,13 +189,17 @@ def _zeros(tensor: Tensor) -> int:
 
 def _of_integers(name: str, tensors: Mapping[str, Tensor], fields: Fields) -> tuple[int, Any]:
     """How many packed integers stand for zero, and the integers."""
-    from demiglace.quantization import QTensor, Scheme
+    from demiglace.quantization import QTensor, Scheme, SharedTensor, StoredWeight
 
-    weight = name.removesuffix("_codes")
-    zero = tensors.get(f"{weight}_zero_point")
+    weight, codes = name.removesuffix("_codes"), tensors[name]
+    zero, codebook = tensors.get(f"{weight}_zero_point"), tensors.get(f"{weight}_codebook")
     scale = tensors.get(f"{weight}_scale", torch.ones(1, 1))
-    shape = (tensors[name].shape[0], fields.columns)
-    integers = QTensor(tensors[name], scale, zero, shape, Scheme(fields.bits, symmetric=zero is None))
+    shape = (codes.shape[0], fields.columns)
+    integers: StoredWeight
+    if codebook is None:
+        integers = QTensor(codes, scale, zero, shape, Scheme(fields.bits, symmetric=zero is None))
+    else:
+        integers = SharedTensor(codes, codebook, shape)
     return integers.zeros(), integers.integers.reshape(-1).numpy().view(np.uint8)
 
 

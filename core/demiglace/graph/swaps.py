@@ -22,6 +22,7 @@ _TYPES = {
     "cast": f"{_QUANTIZED}:casting",
     "fake_quantized": f"{_QUANTIZED}:fake_quantized",
     "sparse.linear": f"{_QUANTIZED}:SparseLinear",
+    "clustered": f"{_QUANTIZED}:clustered",
     "quantized.linear": f"{_QUANTIZED}:QuantizedLinear",
     "quantized.linear.dynamic": f"{_QUANTIZED}:DynamicLinear",
     "quantized.linear.static": f"{_QUANTIZED}:StaticLinear",

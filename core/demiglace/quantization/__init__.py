@@ -7,6 +7,7 @@ from demiglace.quantization.folding import Folded, fold, foldable
 from demiglace.quantization.layers import Layer, Selection, select_layers
 from demiglace.quantization.methods import METHODS, Rounding, RoundingMethod, inputs_of, rounding_method
 from demiglace.quantization.migration import Migration, migrations
+from demiglace.quantization.modules.clustered import Clustered
 from demiglace.quantization.modules.fake import FakeQuantized
 from demiglace.quantization.modules.sparse import SparseLinear, SparseWeight, sparse_swap
 from demiglace.quantization.observers import OBSERVERS, Observer
@@ -14,7 +15,10 @@ from demiglace.quantization.packing import pack, unpack
 from demiglace.quantization.qtensor import QTensor, grouped
 from demiglace.quantization.rounding import fit_weight, round_weight
 from demiglace.quantization.scheme import MAX_BITS, MIN_BITS, Scheme, fitting_groups
+from demiglace.quantization.shared import SharedTensor
+from demiglace.quantization.stored import StoredWeight
 from demiglace.quantization.swap import (
+    clustered_swap,
     fake_swap,
     quantizable_weights,
     quantized_swap,
@@ -28,6 +32,7 @@ __all__ = [
     "METHODS",
     "MIN_BITS",
     "OBSERVERS",
+    "Clustered",
     "FakeQuantized",
     "Folded",
     "Layer",
@@ -38,9 +43,12 @@ __all__ = [
     "RoundingMethod",
     "Scheme",
     "Selection",
+    "SharedTensor",
     "SparseLinear",
     "SparseWeight",
+    "StoredWeight",
     "TensorError",
+    "clustered_swap",
     "fake_swap",
     "fit",
     "fit_weight",

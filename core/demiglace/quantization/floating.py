@@ -8,7 +8,7 @@ from torch import nn
 
 from demiglace.quantization.modules.cast import CastsInputs
 from demiglace.quantization.modules.fused import may_be_read
-from demiglace.quantization.modules.holder import CODES, SCALE, ZERO, QuantizedHolder
+from demiglace.quantization.modules.holder import QuantizedHolder
 
 _OF_INTEGERS = ("weight_sums", "input_scale", "input_zero_point")
 """Further buffers of layers that compute on integers."""
@@ -31,8 +31,10 @@ def floating(module: nn.Module) -> nn.Module:
 
 def _restore(layer: QuantizedHolder) -> None:
     """Make a layer what it was, under the same object."""
-    weights = {name: weight.dequantize() for name, weight in layer.quantized_weights()}
-    for name in [own + suffix for own in weights for suffix in (CODES, SCALE, ZERO)] + list(_OF_INTEGERS):
+    held = dict(layer.quantized_weights())
+    weights = {name: weight.dequantize() for name, weight in held.items()}
+    buffers = [name + suffix for name, weight in held.items() for suffix in weight.tensors()]
+    for name in (*buffers, *_OF_INTEGERS):
         layer._buffers.pop(name, None)
     may_be_read(layer)
     base = next(one for one in type(layer).__mro__ if not issubclass(one, QuantizedHolder))

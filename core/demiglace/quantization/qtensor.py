@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from demiglace.quantization.packing import pack, packed_length, unpack
 from demiglace.quantization.scheme import Scheme
+from demiglace.quantization.stored import CODES, StoredWeight, columns_of
+
+SCALE, ZERO = "_scale", "_zero_point"
+"""What scales and zero points add to a weight's name."""
 
 
 @dataclass(frozen=True, eq=False)
-class QTensor:
+class QTensor(StoredWeight):
     """A weight as packed integers: `(integer - zero_point) * scale`.
 
-    The weight is seen as a matrix: the dimension `axis` makes its rows, all others its columns. A row is
-    cut into groups, each with a scale and a zero point.
+    A row is cut into groups, each with a scale and a zero point.
     """
 
-    #: uint8 `[rows, bytes]`: each row packed by itself.
     codes: Tensor
     #: Floating point `[rows, groups]`, or `[1, 1]` for the whole tensor.
     scale: Tensor
     #: uint8, packed like the codes along the groups; `None` when symmetric.
     zero_point: Tensor | None
-    #: The weight's own shape.
     shape: tuple[int, ...]
     scheme: Scheme
-    #: The dimension of the weight whose indices are rows.
     axis: int = 0
 
     @classmethod
@@ -42,7 +44,7 @@ class QTensor:
         device: torch.device | None = None,
     ) -> QTensor:
         """Memory for a weight of this shape, its values undefined."""
-        rows, columns = shape[axis], _columns(shape, axis)
+        rows, columns = shape[axis], columns_of(shape, axis)
         groups = scheme.groups(columns)
         lead = 1 if scheme.per_tensor else rows
         zeros = None if scheme.symmetric else (lead, packed_length(groups, scheme.bits))
@@ -73,14 +75,8 @@ class QTensor:
         return cls(codes, scale.squeeze(-1).to(scales), packed_zero, tuple(shape), scheme, axis)
 
     @property
-    def storage(self) -> Tensor:
-        """What is the same memory where the same weight is held twice."""
-        return self.codes
-
-    @property
-    def integers(self) -> Tensor:
-        """The integers, int8 `[rows, columns]`."""
-        return unpack(self.codes, self.scheme.bits, _columns(self.shape, self.axis))
+    def bits(self) -> int:
+        return self.scheme.bits
 
     @property
     def zeros_of_groups(self) -> Tensor:
@@ -90,13 +86,11 @@ class QTensor:
         return unpack(self.zero_point, self.scheme.bits, self.scale.shape[1])
 
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """The weight in its own shape."""
         matrix = self._centred().to(dtype) * self.scale.to(dtype).unsqueeze(-1)
         rest = [size for dim, size in enumerate(self.shape) if dim != self.axis]
         return matrix.reshape(self.codes.shape[0], *rest).movedim(0, self.axis)
 
-    def rows(self, index: Tensor) -> QTensor:
-        """Some rows of a weight whose rows are its first dimension."""
+    def rows(self, index: Tensor) -> Self:
         own = not self.scheme.per_tensor
         return replace(
             self,
@@ -107,17 +101,27 @@ class QTensor:
         )
 
     def zeros(self) -> int:
-        """How many weights are exactly zero."""
         return int((self._centred() == 0).sum())
 
-    def numel(self) -> int:
-        """How many weights there are."""
-        return self.codes.shape[0] * _columns(self.shape, self.axis)
+    def tensors(self) -> dict[str, Tensor]:
+        own = {CODES: self.codes, SCALE: self.scale}
+        return own if self.zero_point is None else {**own, ZERO: self.zero_point}
 
-    def stored_bits(self) -> int:
-        """What the integers, scales and zero points take."""
-        tensors = [self.codes, self.scale, *([] if self.zero_point is None else [self.zero_point])]
-        return 8 * sum(tensor.nbytes for tensor in tensors)
+    def holding(self, tensors: Mapping[str, Tensor | None]) -> Self:
+        codes, scale = tensors[CODES], tensors[SCALE]
+        if codes is None or scale is None:
+            raise ValueError("integers have lost their buffers")
+        return replace(self, codes=codes, scale=scale, zero_point=tensors.get(ZERO))
+
+    def options(self) -> dict[str, Any]:
+        scheme = self.scheme
+        return {
+            "bits": scheme.bits,
+            "symmetric": scheme.symmetric,
+            "group": scheme.group,
+            "per_tensor": scheme.per_tensor,
+            "scales": str(self.scale.dtype).removeprefix("torch."),
+        }
 
     def _centred(self) -> Tensor:
         """Integers less their zero point, int16 `[rows, groups, size]`."""
@@ -127,13 +131,8 @@ class QTensor:
         return grouped.to(torch.int16) - self.zeros_of_groups.unsqueeze(-1)
 
 
-def _columns(shape: tuple[int, ...], axis: int) -> int:
-    columns = 1
-    for dim, size in enumerate(shape):
-        columns *= 1 if dim == axis else size
-    return columns
-
-
 def grouped(weight: Tensor, scheme: Scheme, axis: int = 0) -> Tensor:
     """A weight as `[rows, groups, size]`."""
-    return weight.movedim(axis, 0).flatten(1).unflatten(1, (scheme.groups(_columns(weight.shape, axis)), -1))
+    return (
+        weight.movedim(axis, 0).flatten(1).unflatten(1, (scheme.groups(columns_of(weight.shape, axis)), -1))
+    )

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from demiglace.graph.edits import Swap
 from demiglace.graph.model_graph import types_of
 from demiglace.graph.plain.module import Layer
-from demiglace.quantization.modules.fake import LOG_STEP, STEP, FakeQuantized
+from demiglace.quantization.modules.clustered import CENTROIDS
+from demiglace.quantization.modules.fake import LOG_STEP, STEP
 from demiglace.quantization.modules.holder import weight_options, weight_tensors
-from demiglace.quantization.qtensor import QTensor
+from demiglace.quantization.modules.trained import TrainedWeights
+from demiglace.quantization.stored import StoredWeight
 
 _TYPES: dict[type[nn.Module], str] = {
     nn.Linear: "quantized.linear",
@@ -45,7 +47,7 @@ def refusal(module: nn.Module) -> str | None:
     """Why a module that holds weights cannot hold them as integers; `None` when it can."""
     if hasattr(module, "quantized_weights"):
         return "it is quantized already"
-    if isinstance(module, FakeQuantized):
+    if isinstance(module, TrainedWeights):
         return "it is being trained for integers already"
     base = _base(module)
     if base is None:
@@ -70,7 +72,7 @@ def _base(module: nn.Module) -> type[nn.Module] | None:
 def weight_only_swap(
     name: str,
     module: nn.Module,
-    weights: Mapping[str, QTensor],
+    weights: Mapping[str, StoredWeight],
 ) -> Swap:
     """The edit that replaces a layer by one with these integer weights and floating-point arithmetic.
 
@@ -89,7 +91,7 @@ def quantized_swap(
     name: str,
     module: nn.Module,
     kind: str,
-    weights: Mapping[str, QTensor],
+    weights: Mapping[str, StoredWeight],
     *,
     options: Mapping[str, Any] | None = None,
     tensors: Mapping[str, Tensor] | None = None,
@@ -124,3 +126,14 @@ def fake_swap(name: str, steps: Mapping[str, Tensor], bits: int, *, inputs: bool
     tensors = {own + STEP: step for own, step in steps.items()}
     tensors |= {own + LOG_STEP: torch.zeros_like(step) for own, step in steps.items()}
     return Swap(name, "fake_quantized", {"weights": dict.fromkeys(steps, bits), "inputs": inputs}, tensors)
+
+
+def clustered_swap(name: str, clusters: Mapping[str, int]) -> Swap:
+    """The edit that has a layer train weights that share their values.
+
+    Args:
+        name: of the layer, which has no `refusal`.
+        clusters: by weight, how many values beside 0.
+    """
+    tensors = {own + CENTROIDS: torch.zeros(count) for own, count in clusters.items()}
+    return Swap(name, "clustered", {"clusters": dict(clusters)}, tensors)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from demiglace.graph import ModelGraph
     from demiglace.graph.plain import PlainGraph
-    from demiglace.quantization import QTensor
+    from demiglace.quantization import StoredWeight
 
 
 @dataclass(frozen=True)
@@ -115,12 +115,12 @@ def fields_of(module: nn.Module) -> dict[int, Fields]:
     """How the codes of quantized weights are packed, by the identity of their tensor."""
     found = {}
     for holder in module.modules():
-        quantized: Callable[[], Iterator[tuple[str, QTensor]]] | None
+        quantized: Callable[[], Iterator[tuple[str, StoredWeight]]] | None
         quantized = getattr(holder, "quantized_weights", None)
         if quantized is not None:
             for _, weight in quantized():
                 columns = weight.numel() // max(1, weight.codes.shape[0])
-                found[id(weight.codes)] = Fields(weight.scheme.bits, columns)
+                found[id(weight.codes)] = Fields(weight.bits, columns)
     return found
 
 

@@ -1,6 +1,7 @@
 """Layers that hold integer weights, made of the layers that they replace."""
 
 from demiglace.quantization.modules.cast import CastsInputs, casting
+from demiglace.quantization.modules.clustered import Clustered, clustered
 from demiglace.quantization.modules.dynamic import DynamicLinear, IntegerLinear
 from demiglace.quantization.modules.fake import FakeQuantized, fake_quantized
 from demiglace.quantization.modules.holder import (
@@ -26,6 +27,7 @@ from demiglace.quantization.modules.weight_only import (
 
 __all__ = [
     "CastsInputs",
+    "Clustered",
     "Dequantized",
     "DynamicLinear",
     "FakeQuantized",
@@ -46,6 +48,7 @@ __all__ = [
     "StaticConv2d",
     "StaticLinear",
     "casting",
+    "clustered",
     "fake_quantized",
     "identity",
     "weight_options",

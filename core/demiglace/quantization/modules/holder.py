@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from demiglace.quantization.modules.fake import trained
+from demiglace.quantization.modules.trained import trained
 from demiglace.quantization.qtensor import QTensor
 from demiglace.quantization.scheme import Scheme
-
-CODES, SCALE, ZERO = "_codes", "_scale", "_zero_point"
-"""What the buffers of a quantized weight add to its name."""
+from demiglace.quantization.shared import SharedTensor
+from demiglace.quantization.stored import StoredWeight
 
 
 class Dequantized:
@@ -31,11 +30,12 @@ class Dequantized:
             return self
         if self.name not in holder._schemes:
             return holder._parameters.get(self.name)
-        return holder.quantized(self.name).dequantize(holder.compute_dtype)
+        return holder.held(self.name).dequantize(holder.compute_dtype)
 
 
 class QuantizedHolder(nn.Module):
-    """A copy of a layer whose weights are buffers: `weight_codes`, `weight_scale`, `weight_zero_point`.
+    """A copy of a layer whose weights are buffers: `weight_codes`, and `weight_scale` with
+    `weight_zero_point`, or `weight_codebook`.
 
     Everything else, the bias for one, is the old layer's own. Subclasses also inherit from the layer's
     class, whose forward finds the weight under its name.
@@ -57,7 +57,8 @@ class QuantizedHolder(nn.Module):
         self._buffers.update(old._buffers)
         self._modules.update(old._modules)
         self.training = old.training
-        self._schemes: dict[str, tuple[tuple[int, ...], Scheme]] = {}
+        #: The weights without their memory.
+        self._schemes: dict[str, StoredWeight] = {}
         for name, given in options["weights"].items():
             self._hold(name, given)
 
@@ -65,31 +66,35 @@ class QuantizedHolder(nn.Module):
         weight = self._parameters.pop(name)
         if weight is None:
             raise ValueError(f"the layer has no {name!r}")
-        scheme = Scheme(options["bits"], options["symmetric"], options["group"], options["per_tensor"])
-        scales = dtype_of(options["scales"])
-        empty = QTensor.empty(
-            tuple(weight.shape), scheme, axis=self.axis, scales=scales, device=weight.device
-        )
+        shape = tuple(weight.shape)
         self.compute_dtype = dtype_of(options["computes"])
-        self._schemes[name] = (empty.shape, scheme)
-        for suffix, value in ((CODES, empty.codes), (SCALE, empty.scale), (ZERO, empty.zero_point)):
+        self._schemes[name] = _memory(shape, options, self.axis, torch.device("meta"))
+        for suffix, value in _memory(shape, options, self.axis, weight.device).tensors().items():
             self.register_buffer(name + suffix, value)
 
-    def quantized(self, name: str) -> QTensor:
-        """A weight as integers."""
-        shape, scheme = self._schemes[name]
-        codes, scale, zero = (self._buffers[name + suffix] for suffix in (CODES, SCALE, ZERO))
-        if codes is None or scale is None:
-            raise ValueError(f"{name!r} has lost its buffers")
-        return QTensor(codes, scale, zero, shape, scheme, self.axis)
+    def held(self, name: str) -> StoredWeight:
+        """A weight as it is stored."""
+        scheme = self._schemes[name]
+        return scheme.holding({suffix: self._buffers[name + suffix] for suffix in scheme.tensors()})
 
-    def quantized_weights(self) -> Iterator[tuple[str, QTensor]]:
-        """Every quantized weight by its own name in this module: footprints count it by these."""
+    def quantized(self, name: str) -> QTensor:
+        """A weight as integers with scales.
+
+        Raises:
+            TypeError: when it takes its values from a codebook.
+        """
+        weight = self.held(name)
+        if not isinstance(weight, QTensor):
+            raise TypeError(f"{name!r} holds no integers with scales but a {type(weight).__name__}")
+        return weight
+
+    def quantized_weights(self) -> Iterator[tuple[str, StoredWeight]]:
+        """Every stored weight by its own name in this module: footprints count it by these."""
         for name in self._schemes:
-            yield name, self.quantized(name)
+            yield name, self.held(name)
 
     def extra_repr(self) -> str:
-        schemes = {scheme.bits for _, scheme in self._schemes.values()}
+        schemes = {scheme.bits for scheme in self._schemes.values()}
         return f"{super().extra_repr()}, {'/'.join(map(str, sorted(schemes)))}-bit weight".lstrip(", ")
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> QuantizedHolder:
@@ -99,23 +104,25 @@ class QuantizedHolder(nn.Module):
         return self
 
 
-def weight_tensors(name: str, weight: QTensor) -> dict[str, Tensor]:
-    """The buffers of a quantized weight, by name."""
-    tensors = {name + CODES: weight.codes, name + SCALE: weight.scale}
-    return tensors if weight.zero_point is None else {**tensors, name + ZERO: weight.zero_point}
+def _memory(
+    shape: tuple[int, ...], options: Mapping[str, Any], axis: int, device: torch.device
+) -> StoredWeight:
+    """Memory for a weight with these options, its values undefined."""
+    if "entries" in options:
+        values = dtype_of(options["values"])
+        return SharedTensor.empty(shape, options["entries"], axis=axis, values=values, device=device)
+    scheme = Scheme(options["bits"], options["symmetric"], options["group"], options["per_tensor"])
+    return QTensor.empty(shape, scheme, axis=axis, scales=dtype_of(options["scales"]), device=device)
 
 
-def weight_options(weight: QTensor, computes: torch.dtype) -> dict[str, Any]:
+def weight_tensors(name: str, weight: StoredWeight) -> dict[str, Tensor]:
+    """The buffers of a stored weight, by name."""
+    return {name + suffix: tensor for suffix, tensor in weight.tensors().items()}
+
+
+def weight_options(weight: StoredWeight, computes: torch.dtype) -> dict[str, Any]:
     """The plain options that make room for such a weight, to be dequantized to the dtype `computes`."""
-    scheme = weight.scheme
-    return {
-        "bits": scheme.bits,
-        "symmetric": scheme.symmetric,
-        "group": scheme.group,
-        "per_tensor": scheme.per_tensor,
-        "scales": str(weight.scale.dtype).removeprefix("torch."),
-        "computes": str(computes).removeprefix("torch."),
-    }
+    return {**weight.options(), "computes": str(computes).removeprefix("torch.")}
 
 
 def dtype_of(name: str) -> torch.dtype:

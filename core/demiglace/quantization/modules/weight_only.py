@@ -17,7 +17,7 @@ class QuantizedLinear(QuantizedHolder, nn.Linear):
     weight = Dequantized()
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
-        return F.linear(input, self.quantized("weight").dequantize(input.dtype), self.bias)
+        return F.linear(input, self.held("weight").dequantize(input.dtype), self.bias)
 
 
 class QuantizedConv1d(QuantizedHolder, nn.Conv1d):
@@ -56,7 +56,7 @@ class QuantizedEmbedding(QuantizedHolder, nn.Embedding):
     weight = Dequantized()
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
-        rows = self.quantized("weight").rows(input.flatten())
+        rows = self.held("weight").rows(input.flatten())
         return rows.dequantize(self.compute_dtype).view(*input.shape, self.embedding_dim)
 
 
@@ -85,4 +85,4 @@ class QuantizedLayer(QuantizedHolder, Layer):
     def __getattr__(self, name: str) -> Any:
         if name not in self.__dict__.get("_schemes", ()):
             return super().__getattr__(name)
-        return self.quantized(name).dequantize(self.compute_dtype)
+        return self.held(name).dequantize(self.compute_dtype)

@@ -1,0 +1,74 @@
+"""The work of `share.kmeans`: layers whose weights share values, and what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from demiglace.errors import GraphError
+from demiglace.graph import Edit
+from demiglace.passes import Loop
+from demiglace.quantization import Clustered, TensorError, clustered_swap, weight_only_swap
+from demiglace_quantizers._layers import chosen, nothing, unshared
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from demiglace.quantization import SharedTensor
+    from demiglace_quantizers.kmeans import KmeansConfig
+
+
+class Sharing:
+    """Layers whose weights will share values, then do, then have codebooks."""
+
+    def __init__(self, loop: Loop, options: KmeansConfig) -> None:
+        self.loop = loop
+        #: The same objects before, while and after their weights share.
+        self.layers = list(unshared(chosen(loop.model, options, loop.context), loop.context))
+        if not self.layers:
+            raise nothing(options, loop.context.left_alone)
+        self.begun = False
+        clusters = options.clusters
+        loop.apply([clustered_swap(one.name, dict.fromkeys(one.weights, clusters)) for one in self.layers])
+        loop.train_also(chain.from_iterable(one.centroids() for one in self._modules()))
+
+    def begin(self) -> None:
+        """Cluster the weights as they are now."""
+        for module in self._modules():
+            module.share()
+        self.begun = True
+
+    def go_on(self) -> None:
+        """Share the values that the centroids have already."""
+        for module in self._modules():
+            module.sharing = True
+        self.begun = True
+
+    def codebooks(self) -> Iterator[Edit]:
+        """The edits that put codebooks in place of all weights."""
+        if not self.begun:
+            self.begin()
+        figures = []
+        for layer, module in zip(self.layers, self._modules(), strict=True):
+            weights = {own: module.shared(own) for own in layer.weights}
+            figures += [_figures(layer.qualified(own), module.own(own), weights[own]) for own in weights]
+            yield weight_only_swap(layer.name, layer.module, weights)
+        self.loop.context.figures["shared"] = figures
+
+    def _modules(self) -> Iterator[Clustered]:
+        for layer in self.layers:
+            if not isinstance(layer.module, Clustered):
+                raise GraphError(f"layer {layer.name!r} was replaced while it was in training")
+            yield layer.module
+
+
+def _figures(name: str, original: Tensor, shared: SharedTensor) -> dict[str, object]:
+    error = TensorError.between(original, shared.dequantize())
+    return {
+        "weight": name,
+        "values": len(shared.codebook),
+        "stored_bits": round(shared.stored_bits() / max(1, shared.numel()), 3),
+        "sqnr": round(error.sqnr, 2),
+        "cosine": round(error.cosine, 6),
+    }
