@@ -6,7 +6,7 @@ tells the digit of the k-th, the next pass looks only at the weights that share 
 two passes, a 16-bit one one. Memory beyond the result is one chunk and one histogram.
 
 Of many weights a sample tells first between which two magnitudes the k-th lies (Floyd & Rivest 1975): one
-pass then counts those below and picks the few between. Where the sample was wrong, the digits decide.
+pass then masks those below and picks the few between. Where the sample was wrong, the digits decide.
 
 Weights that a mask holds already count as zeros, whatever their value, so they are the smallest of all.
 They are counted from the mask, so the sample is of the others alone and leaves fewer to pick from.
@@ -46,8 +46,7 @@ def keep_largest(tensors: Sequence[Tensor], remove: int, keeps: Keeps | None = N
     Raises:
         ValueError: when `remove` is out of range.
     """
-    keys = _Keys.of(tensors, keeps)
-    return _masks(keys, *_before(keys, remove))
+    return _removing(_Keys.of(tensors, keeps), remove)[0]
 
 
 def mask_smallest(
@@ -62,10 +61,9 @@ def mask_smallest(
         ValueError: when `remove` is out of range.
     """
     keys = _Keys.of(tensors, keeps)
-    threshold, ties = _before(keys, remove)
+    masks, threshold = _removing(keys, remove)
     # Below a threshold above zero are all zeros, and they are among those removed.
-    zeros = remove if threshold > 0 else sum(map(count_zeros, tensors, keys.keeps))
-    return _masks(keys, threshold, ties), zeros
+    return masks, remove if threshold > 0 else sum(map(count_zeros, tensors, keys.keeps))
 
 
 def keep_at_least(tensors: Sequence[Tensor], threshold: float, keeps: Keeps | None = None) -> list[Tensor]:
@@ -88,7 +86,7 @@ def kth_smallest(tensors: Sequence[Tensor], k: int, keeps: Keeps | None = None) 
     import torch
 
     keys = _Keys.of(tensors, keeps)
-    return torch.tensor(_select(keys, k).key, dtype=keys.integer).view(keys.dtype)
+    return torch.tensor(_select(keys, k)[0].key, dtype=keys.integer).view(keys.dtype)
 
 
 def count_zeros(tensor: Tensor, keep: Tensor | None = None) -> int:
@@ -200,11 +198,9 @@ def _masks(keys: _Keys, threshold: int, ties: int) -> list[Tensor]:
         parts = keys.parts(index) if threshold > 0 else zip(keys.chunks(index), repeat(None), strict=False)
         for key, kept in parts:
             part, rest = rest[: key.numel()], rest[key.numel() :]
-            flags = _reaching(key, kept, threshold)
-            part.copy_(torch.as_tensor(flags))
+            flags = _reaching(key, kept, threshold, _native(part))
             if ties > 0:
-                flags &= _native(key) == threshold
-                equal = _where(flags)[:ties]
+                equal = _where((_native(key) == threshold) & flags)[:ties]
                 part[torch.as_tensor(equal)] = False
                 ties -= len(equal)
         masks.append(mask)
@@ -221,47 +217,85 @@ class _Found:
     equal: int
 
 
-def _before(keys: _Keys, remove: int) -> tuple[int, int]:
-    """A threshold key and a count: keys below it go, and so do the first so many that are equal to it."""
+def _removing(keys: _Keys, remove: int) -> tuple[list[Tensor], int]:
+    """Masks that remove so many, and a key: those below it go, and perhaps some that are equal to it."""
     if not 0 <= remove <= keys.total:
         raise ValueError(f"cannot remove {remove} of {keys.total} weights")
     if remove == 0:
-        return 0, 0
-    found = _select(keys, remove - 1)
+        return _masks(keys, 0, 0), 0
+    found, split = _select(keys, remove - 1)
     ties = found.before + 1
     # Where all that are equal go, none of them has to be looked for.
-    return (found.key + 1, 0) if ties == found.equal else (found.key, ties)
+    threshold, ties = (found.key + 1, 0) if ties == found.equal else (found.key, ties)
+    masks = _masks(keys, threshold, ties) if split is None else split.masks_from(threshold, ties)
+    return masks, threshold
 
 
-def _select(keys: _Keys, rank: int) -> _Found:
-    """The key of a rank, from 0."""
+def _select(keys: _Keys, rank: int) -> tuple[_Found, _Split | None]:
+    """The key of a rank, from 0, and what was learnt on the way of all that are smaller."""
     if not 0 <= rank < keys.total:
         raise ValueError(f"no element of rank {rank} among {keys.total}")
     near = _near(keys, rank) if keys.total >= 16 * _SAMPLE else None
-    return _by_digits(keys, rank) if near is None else near
+    return near or (_by_digits(keys, rank), None)
 
 
-def _near(keys: _Keys, rank: int) -> _Found | None:
+def _near(keys: _Keys, rank: int) -> tuple[_Found, _Split | None] | None:
     """What `_select` gives, from the keys near the rank alone; `None` where the sample was wrong."""
     import numpy as np
-    import torch
 
     low, high = _bounds(keys, rank)
-    below, between = 0, []
-    for index in range(len(keys.tensors)):
-        for key, kept in keys.parts(index):
-            flags = _reaching(key, kept, low)
-            below += key.numel() - _count(flags)
-            flags &= _native(key) <= high
-            between.append(torch.as_tensor(_native(key)[_where(flags)]).cpu())
-    candidates = torch.cat(between).numpy()
-    if rank < below and low == 1:
-        return _Found(0, rank, below)
-    rank -= below
-    if not 0 <= rank < len(candidates):
+    split = _Split.of(keys, low, high)
+    if rank < split.below and low == 1:
+        return _Found(0, rank, split.below), None
+    rank -= split.below
+    if not 0 <= rank < len(split.keys):
         return None
-    found = np.partition(candidates, rank)[rank]
-    return _Found(int(found), rank - _count(candidates < found), _count(candidates == found))
+    found = np.partition(split.keys, rank)[rank]
+    return _Found(int(found), rank - _count(split.keys < found), _count(split.keys == found)), split
+
+
+@dataclass(frozen=True)
+class _Split:
+    """All elements by two bounds: which are below, and the few between."""
+
+    #: `True` where a key reaches the lower bound.
+    masks: list[Tensor]
+    #: How many do not.
+    below: int
+    #: The keys between, both bounds included, in order, as a numpy array.
+    keys: Any
+    #: For each mask, where in it these keys lie.
+    places: list[Tensor]
+
+    @classmethod
+    def of(cls, keys: _Keys, low: int, high: int) -> _Split:
+        import torch
+
+        masks, below, between, places = [], 0, [], []
+        for index, tensor in enumerate(keys.tensors):
+            mask = torch.empty(tensor.shape, dtype=torch.bool, device=tensor.device)
+            rest, own, start = mask.view(-1), [], 0
+            for key, kept in keys.parts(index):
+                flags = _reaching(key, kept, low, _native(rest[start : start + key.numel()]))
+                below += key.numel() - _count(flags)
+                found = _where((_native(key) <= high) & flags)
+                between.append(torch.as_tensor(_native(key)[found]).cpu())
+                own.append(torch.as_tensor(found) + start)
+                start += key.numel()
+            masks.append(mask)
+            places.append(torch.cat(own))
+        return cls(masks, below, torch.cat(between).numpy(), places)
+
+    def masks_from(self, threshold: int, ties: int) -> list[Tensor]:
+        """The masks without the keys between that are below a threshold, and the first that are equal."""
+        import torch
+
+        gone = self.keys < threshold
+        gone[_where(self.keys == threshold)[:ties]] = True
+        parts = torch.as_tensor(gone).split([len(own) for own in self.places])
+        for mask, own, lost in zip(self.masks, self.places, parts, strict=True):
+            mask.view(-1)[own[lost.to(own.device)]] = False
+        return self.masks
 
 
 def _bounds(keys: _Keys, rank: int) -> tuple[int, int]:
@@ -276,9 +310,13 @@ def _bounds(keys: _Keys, rank: int) -> tuple[int, int]:
     return low, high
 
 
-def _reaching(key: Tensor, keep: Tensor | None, bound: int) -> Any:
+def _reaching(key: Tensor, keep: Tensor | None, bound: int, out: Any = None) -> Any:
     """Which keys reach a bound, as numpy's flags or torch's; what a mask removes reaches none."""
-    flags = _native(key) >= bound
+    import numpy as np
+    import torch
+
+    library: Any = np if key.device.type == "cpu" else torch
+    flags = library.greater_equal(_native(key), bound, out=out)
     if keep is not None:
         flags &= _native(keep)
     return flags

@@ -13,6 +13,9 @@ from pydantic import BeforeValidator, model_validator
 from demiglace.errors import UsageError
 from demiglace.passes.config import Config, Share
 
+_EVERY, _EVERY_STEPS = 0.02, 10
+"""The least time between two changes, unless told: as a share of the training, and in steps."""
+
 _COUNTED = re.compile(r"(\d+(?:\.\d+)?) (epoch|step)s?")
 
 
@@ -85,8 +88,9 @@ class Schedule(Config):
     """When the editor acts first: a share of the training, `"3 epochs"`, or `"500 steps"`."""
     end: Moment = 0.7
     """When the full amount is reached; what follows is recovery."""
-    every: Moment = 0.02
-    """The time between two changes."""
+    every: Moment | None = None
+    """The time between two changes. By default 2 % of the training, and at least 10 steps: to choose
+    what goes costs as much as a part of a step, and training needs some steps to make up for it."""
     initial: Share = 0.0
     """The amount at `begin`."""
 
@@ -101,8 +105,13 @@ class Schedule(Config):
             return f"once, at {moment_words(self.begin)}"
         return (
             f"{self.shape} schedule from {self.initial:.0%} at {moment_words(self.begin)} "
-            f"to the full amount at {moment_words(self.end)}, every {moment_words(self.every)}"
+            f"to the full amount at {moment_words(self.end)}, every {self._every_words()}"
         )
+
+    def _every_words(self) -> str:
+        if self.every is not None:
+            return moment_words(self.every)
+        return f"{moment_words(_EVERY)}, at least {_EVERY_STEPS} steps"
 
     def points(self, steps: int, steps_per_epoch: int) -> list[int]:
         """The steps, from 0 and ascending, before which the editor acts.
@@ -121,9 +130,11 @@ class Schedule(Config):
                 f"the schedule ends at {ends}, before it begins at {begins}",
                 hint="move `end` behind `begin`",
             )
-        every = max(1, moment_steps(self.every, steps, steps_per_epoch))
+        least = _EVERY_STEPS if self.every is None else 1
+        every = _EVERY if self.every is None else self.every
+        between = max(least, moment_steps(every, steps, steps_per_epoch))
         last = min(end, steps - 1)
-        return [*range(min(begin, last), last, every), last]
+        return [*range(min(begin, last), last, between), last]
 
     def amount(self, point: int, points: list[int], full: float) -> float:
         """The amount at one of `points`, from 0 to 1, for an editor whose own amount is `full`."""
