@@ -1,10 +1,12 @@
 """Models on disk: safetensors and plain data, whole or not at all, checked when read."""
 
+from demiglace.artifact.atomic import writing
 from demiglace.artifact.loading import Artifact, load, open_artifact
 from demiglace.artifact.manifest import ArtifactInfo, read_info
 from demiglace.artifact.saving import save
 from demiglace.artifact.snapshot import state_digest
 from demiglace.artifact.structures import Build, Model, Resolver
+from demiglace.artifact.tensor_file import write_tensors
 from demiglace.graph.origins import CallerOrigin, GraphOrigin, Origin, SourceOrigin
 
 __all__ = [
@@ -22,4 +24,6 @@ __all__ = [
     "read_info",
     "save",
     "state_digest",
+    "write_tensors",
+    "writing",
 ]

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from demiglace.graph.edits import Swap
 from demiglace.quantization.modules.fused import each, must_be_called
 
-_VALUES, _COLUMNS, _ROWS = "weight_values", "weight_columns", "weight_rows"
+_VALUES, _COLUMNS, _ROWS = "_values", "_columns", "_rows"
+"""What the buffers of a weight add to its name."""
 
 with warnings.catch_warnings():
     # Torch says once in a process that this layout is in beta: said here, nobody hears it.
@@ -51,6 +52,14 @@ class SparseWeight:
             self.rows, self.columns, self.values, self.shape, check_invariants=False
         )
 
+    def dequantize(self) -> Tensor:
+        """The whole matrix, zeros included."""
+        return self.matrix().to_dense()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What holds it, by what the name of a buffer adds to the weight's."""
+        return {_VALUES: self.values, _COLUMNS: self.columns, _ROWS: self.rows}
+
     def numel(self) -> int:
         """How many weights there are, zeros included."""
         return self.shape[0] * self.shape[1]
@@ -81,21 +90,23 @@ class SparseLinear(nn.Linear):
         self.register_parameter("bias", old._parameters.get("bias"))
         self.training = old.training
         nonzero, device = options["nonzero"], weight.device
-        self.register_buffer(_VALUES, torch.empty(nonzero, dtype=weight.dtype, device=device))
-        self.register_buffer(_COLUMNS, torch.empty(nonzero, dtype=torch.int32, device=device))
-        self.register_buffer(_ROWS, torch.empty(self.out_features + 1, dtype=torch.int32, device=device))
+        self.register_buffer("weight" + _VALUES, torch.empty(nonzero, dtype=weight.dtype, device=device))
+        self.register_buffer("weight" + _COLUMNS, torch.empty(nonzero, dtype=torch.int32, device=device))
+        self.register_buffer(
+            "weight" + _ROWS, torch.empty(self.out_features + 1, dtype=torch.int32, device=device)
+        )
         must_be_called(self)
 
     @property
     def sparse_weight(self) -> SparseWeight:
         """The weight as it is held."""
-        values, columns, rows = (self.get_buffer(name) for name in (_VALUES, _COLUMNS, _ROWS))
+        values, columns, rows = (self.get_buffer("weight" + part) for part in (_VALUES, _COLUMNS, _ROWS))
         return SparseWeight(values, columns, rows, (self.out_features, self.in_features))
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
         """The whole matrix, for code that reads it instead of calling the layer."""
-        return self.sparse_weight.matrix().to_dense()
+        return self.sparse_weight.dequantize()
 
     def sparse_weights(self) -> Iterator[tuple[str, SparseWeight]]:
         """The weight by its own name: footprints count it by this."""
@@ -110,7 +121,7 @@ class SparseLinear(nn.Linear):
         return output.t().reshape(*input.shape[:-1], self.out_features)
 
     def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, {len(self.get_buffer(_VALUES))} weights are not zero"
+        return f"{super().extra_repr()}, {len(self.sparse_weight.values)} weights are not zero"
 
 
 def sparse_swap(name: str, weight: SparseWeight) -> Swap:
@@ -120,5 +131,5 @@ def sparse_swap(name: str, weight: SparseWeight) -> Swap:
         name: of the layer.
         weight: its nonzeros.
     """
-    tensors = {_VALUES: weight.values, _COLUMNS: weight.columns, _ROWS: weight.rows}
+    tensors = {"weight" + part: tensor for part, tensor in weight.tensors().items()}
     return Swap(name, "sparse.linear", {"nonzero": len(weight.values)}, tensors)
