@@ -321,13 +321,31 @@ class Ahead(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         size = self.last.weight.square().sum()
-        return self.last(self.second(self.first(x).relu()).relu()) * size
+        return self.last(self.second(self.between(self.first(x).relu())).relu()) * size
+
+    def between(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden
 
 
-def test_a_weight_that_is_read_before_its_layer_runs_refuses_no_right_cut():
-    model = graph(Ahead(), 2, 6)
+class AheadFixed(Ahead):
+    """Its code knows the number of channels."""
+
+    def between(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden.view(-1, 8)
+
+
+class AheadTyped(AheadFixed):
+    """It names a dtype, too."""
+
+    def between(self, hidden: torch.Tensor) -> torch.Tensor:
+        return super().between(hidden) + torch.ones((), dtype=torch.float32)
+
+
+@pytest.mark.parametrize(("kind", "form"), [(Ahead, "module"), (AheadFixed, "graph"), (AheadTyped, "graph")])
+def test_a_weight_that_is_read_before_its_layer_runs_refuses_no_right_cut(kind, form):
+    model = graph(kind(), 2, 6)
     group = next(one for one in model.groups if "first.weight" in str(one))
     transaction, verification = apply_verified(model, removal_edits(model, [(group, torch.arange(4))]))
     transaction.commit()
-    assert model.module.first.out_features == 4
-    assert verification.form == "module"
+    assert model.module.get_parameter("first.weight").shape == (4, 6)
+    assert verification.form == form

@@ -17,6 +17,8 @@ from demiglace.graph.transaction import Transaction, apply
 from demiglace.graph.verify import Reference, Verification, first_line
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from demiglace.graph.model_graph import Example, ModelGraph
     from demiglace.graph.plain import PlainGraph
     from demiglace.graph.trace import Tracer
@@ -52,9 +54,10 @@ def apply_verified(model: ModelGraph, edits: Iterable[Edit]) -> tuple[Transactio
     try:
         return _as_module(model, todo, reference)
     except Exception as failure:
-        # The run that balanced the layers may have given other outputs than the balanced layers give.
-        reference, reason = reference.expecting(model.module), first_line(failure)
+        reason = first_line(failure)
         if isinstance(failure, VerificationError):
+            # The run that balanced the layers may have given other outputs than the balanced layers give.
+            reference = reference.expecting(model.module)
             try:
                 return _as_module(model, todo, reference)
             except Exception as again:
@@ -116,12 +119,10 @@ def _as_graph(
     given = isinstance(model.module, PlainGraph)
     names = traced_names(model) if given else {}
     # What only training runs, such as auxiliary heads, is not in a graph of inference.
-    reference = replace(reference, trained=None)
+    reference, module = replace(reference, trained=None), model.module
     transaction = apply(model, [] if given else [Lower()])
     try:
-        graph = model.module
-        assert isinstance(graph, PlainGraph)  # noqa: S101
-        reference, error = _cut_graph(transaction, graph, names, edits, removal, reference)
+        reference, error = _cut_graph(transaction, module, names, edits, removal, reference)
     except Exception as failure:
         transaction.rollback()
         if isinstance(failure, GraphError):
@@ -135,26 +136,30 @@ def _as_graph(
 
 def _cut_graph(
     transaction: Transaction,
-    graph: PlainGraph,
+    module: nn.Module,
     names: Mapping[str, str],
     edits: Sequence[Edit],
     removal: Removal,
     reference: Reference,
 ) -> tuple[Reference, float]:
-    """Cut a graph, and compare it with the original; gives what it was compared with, and the error.
+    """Cut the graph of a module, and compare it with that; gives what it was compared with, and the error.
 
     `names` holds the names that its nodes were traced by, where they differ.
     """
     import torch
 
-    from demiglace.graph.plain import in_double, keeps_dtypes
+    from demiglace.graph.plain import PlainGraph, in_double, keeps_dtypes
 
+    graph = transaction.model.module
+    assert isinstance(graph, PlainGraph)  # noqa: S101
     nodes = {names.get(node.name, node.name): node for node in graph.graph_data.nodes}
     double = reference.dtype is torch.float64 and keeps_dtypes(nodes.values())
     if double:
         # In its own dtypes it would be rounded where the original is not.
         with in_double(nodes.values()):
-            reference = reference.by(graph)
+            reference = reference.by(graph, module)
+    else:
+        reference = reference.expecting(module)
     transaction.remember(rewrite(nodes, removal))
     for edit in _held(graph, edits):
         transaction.apply(edit)
