@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from demiglace.passes import Ran
 
-_PRODUCTS = ("convolution", "addmm", "mm", "bmm", "baddbmm", "_int_mm", "mv", "addmv", "linear", "attention")
+_PRODUCTS = ("conv", "mm", "mv", "linear", "attention")
 """What the names of operators contain that multiply matrices."""
 _INTEGER = ("int_mm", "qlinear", "qconv", "int8", "quantized")
 _NAMES = {"float32": "fp32", "float64": "fp64", "float16": "fp16", "bfloat16": "bf16"}
@@ -47,13 +47,13 @@ def ran_eager(module: nn.Module, call: Callable[[], object]) -> list[Ran]:
     A convolution whose float32 numbers hold integers counts as `fp32`: that is what the processor computes.
     """
     watch = _Watch()
-    with _told(module, watch.layers), watch:
+    with _following(module, watch.layers), watch:
         call()
     return watch.found
 
 
 @contextmanager
-def _told(module: nn.Module, layers: list[str]) -> Iterator[None]:
+def _following(module: nn.Module, layers: list[str]) -> Iterator[None]:
     """Keep the name of the layer at work on top of `layers`."""
     handles = []
     for name, layer in module.named_modules():
@@ -73,8 +73,24 @@ def ran_compiled(call: Callable[[], object]) -> list[Ran]:
     """
     from torch.profiler import ProfilerActivity, profile
 
+    call()  # compiles it, which tries products out
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         call()
-    names = [event.name for event in profiler.events()]
-    kernels = [name for name in names if any(part in name for part in (*_PRODUCTS, *_INTEGER))]
-    return [Ran("", name, "int8" if any(part in name for part in _INTEGER) else "fp32") for name in kernels]
+    # An operator that calls another is one product.
+    outermost = [one for one in profiler.events() if _is_product(one) and not _inside_product(one)]
+    return [Ran("", one.name, _told(one.name)) for one in outermost]
+
+
+def _is_product(event: Any) -> bool:
+    library, colons, name = event.name.partition("::")
+    return bool(colons) and library.isidentifier() and any(part in name for part in _PRODUCTS)
+
+
+def _inside_product(event: Any) -> bool:
+    above = event.cpu_parent
+    return above is not None and (_is_product(above) or _inside_product(above))
+
+
+def _told(name: str) -> str:
+    """The precision that an operator's name tells."""
+    return "int8" if any(part in name for part in _INTEGER) else "fp32"

@@ -25,8 +25,8 @@ def quantize_rows(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     The range takes in zero, which is exact; a row of zeros has scale 1. Rows with NaN stay NaN by their
     scale.
     """
-    low, high = values.aminmax(dim=1, keepdim=True)
-    low, high = low.clamp_max(0), high.clamp_min(0)
+    # Two reductions: torch's `aminmax` along a dimension takes twenty times as long on processors.
+    low, high = values.amin(1, keepdim=True).clamp_max(0), values.amax(1, keepdim=True).clamp_min(0)
     scale = (high - low) / (CODE_HIGH - CODE_LOW)
     scale = torch.where(scale == 0, 1.0, scale)
     zero = (CODE_LOW - low / scale).round_()
@@ -55,4 +55,4 @@ def affine_linear(
         sums: of the weight's rows, `[m]`.
     """
     product = integer_product(integers, weight).float()
-    return torch.addcmul(product, zero, sums, value=-1).mul_(scale).mul_(weight_scale)
+    return product.addcmul_(zero, sums, value=-1).mul_(scale).mul_(weight_scale)
