@@ -9,13 +9,22 @@ from collections.abc import Sequence
 
 import demiglace
 from demiglace.passes import PassSpec
-from demiglace_quantizers import cast, dynamic, kmeans, qat, smooth, static, weight_only
+from demiglace_quantizers import cast, dynamic, kmeans, qat, rate, smooth, static, weight_only
 
 
 @demiglace.hookimpl
 def demiglace_passes() -> Sequence[PassSpec]:
     """The passes of this plugin."""
-    return [weight_only.SPEC, dynamic.SPEC, static.SPEC, smooth.SPEC, qat.SPEC, kmeans.SPEC, cast.SPEC]
+    return [
+        weight_only.SPEC,
+        rate.SPEC,
+        dynamic.SPEC,
+        static.SPEC,
+        smooth.SPEC,
+        qat.SPEC,
+        kmeans.SPEC,
+        cast.SPEC,
+    ]
 
 
 @demiglace.hookimpl

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,8 +12,8 @@ from demiglace.calibration import InputGram, calibrate, calibration_batches, exe
 from demiglace.errors import GraphError
 from demiglace.graph import apply
 from demiglace.passes import Context
-from demiglace.quantization import Layer, Rounding, RoundingMethod, Scheme, round_weight
-from demiglace_quantizers._nearest import Rounded
+from demiglace.quantization import Layer, QTensor, Rounding, RoundingMethod, Scheme
+from demiglace_quantizers._nearest import Rounded, nearest
 
 if TYPE_CHECKING:
     from demiglace.graph import ModelGraph
@@ -36,25 +36,28 @@ class Options(Protocol):
 
 def round_by_inputs(
     model: ModelGraph,
-    layers: list[Layer],
+    layers: Sequence[Layer],
     scheme: Scheme,
     method: RoundingMethod,
     options: Options,
     context: Context,
+    *,
+    blind: Callable[[Rounding], QTensor] = nearest,
 ) -> Rounded:
     """Every weight of the layers as integers; the model is left as it was.
 
     Layers without input statistics (embeddings, attention's own projections, weights that several layers
-    share, what the model never calls) are rounded to the nearest first, so that the others see them so.
+    share, what the model never calls) are rounded by `blind` first, so that the others see them so.
     """
     batches = calibration_batches(context, options.samples, options.batch_size)
-    solvable = {layer.name: layer for layer in layers if _solvable(layer, layers)}
+    solvable = {layer.name: layer for layer in layers if has_own_rows(layer, layers)}
     stages = execution_order(model, batches.first(), solvable)
     reached = set(chain.from_iterable(stages))
     first = [layer for layer in layers if layer.name not in reached]
     done = Rounded()
     for weight in chain.from_iterable(layer.weights.values() for layer in first):
-        done.weights[id(weight)] = round_weight(weight, scheme, clip=options.clip)
+        if id(weight) not in done.weights:
+            done.weights[id(weight)] = blind(Rounding(weight.detach(), scheme, clip=options.clip))
     quiet = Context(context.seed, context.device, check_interrupt=context.check_interrupt)
     transaction = apply(model, map(done.swap, first))
     try:
@@ -62,7 +65,7 @@ def round_by_inputs(
             # Layers of one list read the same input.
             grams = {names[0]: InputGram(torch.float32) for names in stage}
             calibrate(model, batches, grams, quiet, stop_early=True)
-            for name, moments in _moments(stage, grams):
+            for name, moments in moments_of(stage, grams):
                 layer = solvable[name]
                 (weight,) = layer.weights.values()
                 task = Rounding(weight.detach(), scheme, moments, options.clip, options.damping)
@@ -73,7 +76,7 @@ def round_by_inputs(
     return done
 
 
-def _solvable(layer: Layer, layers: list[Layer]) -> bool:
+def has_own_rows(layer: Layer, layers: Sequence[Layer]) -> bool:
     """Whether a layer has rows of inputs and its weight to itself."""
     own = {id(weight) for weight in layer.weights.values()}
     alone = not any(
@@ -82,7 +85,7 @@ def _solvable(layer: Layer, layers: list[Layer]) -> bool:
     return alone and has_input_rows(layer.module)
 
 
-def _moments(stage: list[list[str]], grams: Mapping[str, InputGram]) -> Iterator[tuple[str, torch.Tensor]]:
+def moments_of(stage: list[list[str]], grams: Mapping[str, InputGram]) -> Iterator[tuple[str, torch.Tensor]]:
     """Each layer with the second moments of its inputs, which were gathered under its list's first name.
 
     Raises:

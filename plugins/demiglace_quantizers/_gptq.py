@@ -5,13 +5,15 @@ Frantar et al. 2023 ("GPTQ: Accurate Post-Training Quantization for Generative P
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import torch
 from torch import Tensor
 
 from demiglace.quantization import (
     QTensor,
     Rounding,
-    Scheme,
     fit_weight,
     grouped,
     inputs_of,
@@ -19,6 +21,11 @@ from demiglace.quantization import (
     to_integers,
     to_real,
 )
+
+Decide: TypeAlias = Callable[[Tensor, int, Tensor], tuple[Tensor, Tensor]]
+"""From a column's weights `[groups, outputs]` as errors so far have changed them, its place in the matrix,
+and what a squared error in it costs once later columns have made up for it `[groups, 1]`: integers and the
+real numbers that these stand for."""
 
 _BLOCK = 128  # columns whose errors are passed on together
 _GROWTH = 10.0  # of the damping while the matrix is not positive definite
@@ -29,44 +36,53 @@ def gptq(task: Rounding) -> QTensor:
     """Round column by column; what a column loses is made up for by those that are still to come."""
     weight, scheme = task.weight, task.scheme
     scale, zero, dtype = fit_weight(weight, scheme)
-    size = grouped(weight, scheme).shape[-1]
-    matrix = weight.flatten(1).float()
-    wide = [one.expand(len(matrix), -1, size).flatten(1) for one in (scale, zero)]
-    integers = _solve(matrix, inputs_of(task), wide[0], wide[1], scheme, task.damping)
+    size, moments = grouped(weight, scheme).shape[-1], inputs_of(task)
+    scales, zeros = (
+        one.expand(len(weight), -1, size).flatten(1).unflatten(0, (len(moments), -1)) for one in (scale, zero)
+    )
+
+    def decide(now: Tensor, column: int, _: Tensor) -> tuple[Tensor, Tensor]:
+        s, z = scales[:, :, column], zeros[:, :, column]
+        chosen = to_integers(now, s, z, scheme)
+        return chosen, to_real(chosen, s, z)
+
+    integers = compensated(weight.flatten(1).float(), moments, task.damping, decide)
     return QTensor.of(
         integers.unflatten(1, (-1, size)), scale, zero, scheme, tuple(weight.shape), scales=dtype
     )
 
 
-def _solve(
-    matrix: Tensor, moments: Tensor, scale: Tensor, zero: Tensor, scheme: Scheme, damping: float
-) -> Tensor:
-    """Integers `[outputs, k]` for a matrix with scales and zero points of its shape.
+def compensated(matrix: Tensor, moments: Tensor, damping: float, decide: Decide) -> Tensor:
+    """Integers `[outputs, k]` for a matrix, column by column, each making up for those before.
 
     Columns go in the order of falling input power, so that the last, which nothing can make up for, matter
     least.
+
+    Args:
+        matrix: float32 `[outputs, k]`.
+        moments: of the inputs, `[groups, k, k]`.
+        damping: what to add to their diagonal, as a share of its mean.
+        decide: chooses the integers of one column.
     """
-    groups = moments.shape[0]
-    left, scales, zeros = (one.unflatten(0, (groups, -1)).clone() for one in (matrix, scale, zero))
+    left = matrix.unflatten(0, (moments.shape[0], -1)).clone()
     order = moments.diagonal(dim1=1, dim2=2).mean(0).argsort(descending=True)
-    factor = _factor(moments[:, order][:, :, order], damping)
-    left, scales, zeros = (one[:, :, order] for one in (left, scales, zeros))
+    factor = factor_of(moments[:, order][:, :, order], damping)
+    left, columns = left[:, :, order], order.tolist()
     integers = torch.empty_like(left)
     for start in range(0, left.shape[2], _BLOCK):
         stop = min(start + _BLOCK, left.shape[2])
         errors = torch.zeros_like(left[:, :, start:stop])
         for column in range(start, stop):
-            s, z = scales[:, :, column], zeros[:, :, column]
-            now = left[:, :, column]
-            integers[:, :, column] = to_integers(now, s, z, scheme)
-            error = (now - to_real(integers[:, :, column], s, z)) / factor[:, None, column, column]
+            now, root = left[:, :, column], factor[:, None, column, column]
+            integers[:, :, column], real = decide(now, columns[column], root.square().reciprocal())
+            error = (now - real) / root
             left[:, :, column:stop] -= error.unsqueeze(2) * factor[:, None, column, column:stop]
             errors[:, :, column - start] = error
         left[:, :, stop:] -= errors @ factor[:, start:stop, stop:]
     return integers[:, :, order.argsort()].flatten(0, 1)
 
 
-def _factor(moments: Tensor, damping: float) -> Tensor:
+def factor_of(moments: Tensor, damping: float) -> Tensor:
     """The upper Cholesky factor of the damped matrix's inverse, `[groups, k, k]`, in float32.
 
     Damping grows until the matrix is positive definite: constant or absent inputs make it singular.

@@ -13,10 +13,11 @@ from demiglace.calibration.order import execution_order
 from demiglace.calibration.ranges import Ranges
 from demiglace.calibration.rows import has_input_rows, input_rows
 from demiglace.calibration.run import calibrate
+from demiglace.calibration.sensitivity import row_sensitivities
 from demiglace.calibration.several import Several
 from demiglace.calibration.solvable import solvable_stages
 from demiglace.calibration.statistics import Inputs, Statistics, layer_of_weight
-from demiglace.calibration.undisturbed import undisturbed
+from demiglace.calibration.undisturbed import differentiable, undisturbed
 from demiglace.calibration.zeros import ZeroShare
 
 __all__ = [
@@ -39,11 +40,13 @@ __all__ = [
     "branch_changes",
     "calibrate",
     "calibration_batches",
+    "differentiable",
     "execution_order",
     "has_input_rows",
     "input_rows",
     "layer_of_weight",
     "normal_equations",
+    "row_sensitivities",
     "solvable_stages",
     "undisturbed",
 ]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from demiglace.calibration import (
     Statistics,
     ZeroShare,
     calibrate,
+    differentiable,
     layer_of_weight,
     undisturbed,
 )
@@ -86,7 +86,7 @@ def _changes(
     places = dict.fromkeys((one.tensor, one.dim) for one in slices)
     used = {tensor: parameters[tensor] for tensor, _ in places}
     found: dict[tuple[str, int], list[Tensor]] = {place: [] for place in places}
-    with undisturbed(model.module, context.device, gradients=True), _differentiable(used.values()):
+    with undisturbed(model.module, context.device, gradients=True), differentiable(used.values()):
         for batch in context.track(batches, "calibrating"):
             loss = _loss(model.module, batch, context)
             gradients = torch.autograd.grad(loss, used, materialize_grads=True)
@@ -105,16 +105,3 @@ def _loss(module: nn.Module, batch: Batch, context: Context) -> Tensor:
     outputs = batch.run(module)
     name = "cross_entropy" if is_classes(prediction(outputs), batch.labels) else "mse_loss"
     return named_loss(name, {})(outputs, batch)
-
-
-@contextmanager
-def _differentiable(parameters: Iterable[Tensor]) -> Iterator[None]:
-    """Frozen parameters too; they are frozen again at the end."""
-    frozen = [one for one in parameters if not one.requires_grad]
-    for one in frozen:
-        one.requires_grad_(True)
-    try:
-        yield
-    finally:
-        for one in frozen:
-            one.requires_grad_(False)

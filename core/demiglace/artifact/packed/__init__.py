@@ -2,6 +2,6 @@
 
 from demiglace.artifact.packed.container import SUFFIX
 from demiglace.artifact.packed.reading import Unpacked, unpack
-from demiglace.artifact.packed.writing import Packed, pack
+from demiglace.artifact.packed.writing import Packed, coded_bytes, pack
 
-__all__ = ["SUFFIX", "Packed", "Unpacked", "pack", "unpack"]
+__all__ = ["SUFFIX", "Packed", "Unpacked", "coded_bytes", "pack", "unpack"]

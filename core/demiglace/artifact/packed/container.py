@@ -26,6 +26,13 @@ _PRELUDE = struct.Struct("<8sHHIIQ32s")  # and four bytes of checksum
 _START = _PRELUDE.size + 4
 
 
+def framed(block: bytes) -> bytes:
+    """A block as the file has it, with its length and checksum."""
+    length = varint(len(block))
+    check = zlib.crc32(block, zlib.crc32(length))
+    return length + check.to_bytes(4, "little") + block
+
+
 class BlockWriter:
     """Writes a packed file from its first block to its header, then the prelude."""
 
@@ -35,9 +42,7 @@ class BlockWriter:
 
     def write(self, block: bytes) -> int:
         """Write a block; return how many bytes of the file it takes."""
-        length = varint(len(block))
-        check = zlib.crc32(block, zlib.crc32(length))
-        return self._file.write(length + check.to_bytes(4, "little") + block)
+        return self._file.write(framed(block))
 
     def finish(self, header: dict[str, Any], digest: str) -> int:
         """Write the header and the prelude; return the size of the file."""

@@ -17,7 +17,7 @@ from demiglace.artifact.packed.blocks import (
     encoded_mask,
     fields_fit,
 )
-from demiglace.artifact.packed.container import BlockWriter
+from demiglace.artifact.packed.container import BlockWriter, framed
 from demiglace.artifact.packed.header import Entry, Header
 from demiglace.artifact.packed.text import compressed
 from demiglace.artifact.saving import versions
@@ -122,6 +122,19 @@ def fields_of(module: nn.Module) -> dict[int, Fields]:
                 columns = weight.numel() // max(1, weight.codes.shape[0])
                 found[id(weight.codes)] = Fields(weight.bits, columns)
     return found
+
+
+def coded_bytes(weight: QTensor) -> int:
+    """What a quantized weight takes in a packed file, its scales and zero points included.
+
+    At the default level; as long as `context` finds nothing better.
+    """
+    fields = Fields(weight.scheme.bits, weight.numel() // max(1, weight.codes.shape[0]))
+    blocks = list(encoded_fields(weight.codes, fields, context=False))
+    for tensor in (weight.scale, weight.zero_point):
+        if tensor is not None:
+            blocks += encoded(tensor, Layout.of(dtype_name(tensor), tuple(tensor.shape)), context=False)
+    return sum(len(framed(block)) for block in blocks)
 
 
 def _blocks(

@@ -1,0 +1,96 @@
+"""What a squared error in each row of a weight costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from demiglace.calibration import (
+    CalibrationBatches,
+    InputGram,
+    calibrate,
+    execution_order,
+    row_sensitivities,
+)
+from demiglace.graph import ModelGraph
+from demiglace.passes import Context
+from demiglace.quantization import Layer
+from demiglace_quantizers._budget import Place, place_of
+from demiglace_quantizers._by_inputs import has_own_rows, moments_of
+from demiglace_quantizers._gptq import factor_of
+
+_ELEMENTS = 1 << 26  # of second moments at a time
+
+
+def by_size(weight: Tensor) -> Tensor:
+    """Without data, `[rows]`: errors cost by how large they are in their row and in the whole weight."""
+    power = weight.detach().flatten(1).double().square().mean(1)
+    tiny = torch.finfo(torch.float32).tiny
+    return (power.clamp_min(tiny) * power.mean().clamp_min(tiny)).rsqrt()
+
+
+def by_outputs(
+    model: ModelGraph, layers: Sequence[Layer], batches: CalibrationBatches, context: Context
+) -> dict[Place, Tensor]:
+    """By the weight's place, what its errors do to the model's outputs, `[rows]`.
+
+    A weight that the outputs do not depend on gets as many bits as the others do on average.
+    """
+    weights = {layer.qualified(own): weight for layer in layers for own, weight in layer.weights.items()}
+    unique = dict({id(weight): (name, weight) for name, weight in weights.items()}.values())
+    found = row_sensitivities(model, unique, batches, context)
+    relative = [(found[name] / by_size(unique[name]).cpu()).log().mean() for name in found]
+    usual = torch.stack(relative).mean().exp() if relative else torch.ones((), dtype=torch.float64)
+    return {
+        place_of(weight): found.get(name, by_size(weight).cpu() * usual) for name, weight in unique.items()
+    }
+
+
+def made_up_for(
+    model: ModelGraph,
+    layers: Sequence[Layer],
+    batches: CalibrationBatches,
+    damping: float,
+    context: Context,
+) -> dict[Place, float]:
+    """By the weight's place, the share of an error's cost that is left when later columns make up for it.
+
+    GPTQ's column `j` costs `1 / U_jj^2` for each squared error, with the Cholesky factor `U` of the inverse
+    of the second moments; the geometric mean of these, as a share of the moments' mean diagonal.
+    """
+    solvable = {layer.name: layer for layer in layers if has_own_rows(layer, layers)}
+    found: dict[Place, float] = {}
+    for stage in _bounded(execution_order(model, batches.first(), solvable), solvable):
+        grams = {names[0]: InputGram(torch.float32) for names in stage}
+        calibrate(model, batches, grams, context, stop_early=True)
+        shares: dict[int, float] = {}
+        for name, moments in moments_of(stage, grams):
+            (weight,) = solvable[name].weights.values()
+            if id(moments) not in shares:
+                shares[id(moments)] = _share(moments, damping)
+            found[place_of(weight)] = shares[id(moments)]
+    return found
+
+
+def _bounded(stages: list[list[str]], layers: Mapping[str, Layer]) -> Iterator[list[list[str]]]:
+    """Stages together as long as their second moments fit into memory."""
+    taken: list[list[str]] = []
+    size = 0
+    for names in stages:
+        (weight,) = layers[names[0]].weights.values()
+        own = weight[0].numel() ** 2
+        if taken and size + own > _ELEMENTS:
+            yield taken
+            taken, size = [], 0
+        taken.append(names)
+        size += own
+    if taken:
+        yield taken
+
+
+def _share(moments: Tensor, damping: float) -> float:
+    roots = factor_of(moments, damping).diagonal(dim1=1, dim2=2).double()
+    mean = moments.diagonal(dim1=1, dim2=2).double().mean()
+    return float((-2 * roots.log().mean()).exp() / mean) if mean > 0 else 1.0
