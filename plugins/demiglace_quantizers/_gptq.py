@@ -64,10 +64,8 @@ def compensated(matrix: Tensor, moments: Tensor, damping: float, decide: Decide)
         damping: what to add to their diagonal, as a share of its mean.
         decide: chooses the integers of one column.
     """
-    left = matrix.unflatten(0, (moments.shape[0], -1)).clone()
-    order = moments.diagonal(dim1=1, dim2=2).mean(0).argsort(descending=True)
-    factor = factor_of(moments[:, order][:, :, order], damping)
-    left, columns = left[:, :, order], order.tolist()
+    order, factor = _ordered(moments, damping)
+    left, columns = matrix.unflatten(0, (moments.shape[0], -1))[:, :, order], order.tolist()
     integers = torch.empty_like(left)
     for start in range(0, left.shape[2], _BLOCK):
         stop = min(start + _BLOCK, left.shape[2])
@@ -82,7 +80,19 @@ def compensated(matrix: Tensor, moments: Tensor, damping: float, decide: Decide)
     return integers[:, :, order.argsort()].flatten(0, 1)
 
 
-def factor_of(moments: Tensor, damping: float) -> Tensor:
+def column_costs(moments: Tensor, damping: float) -> Tensor:
+    """What a squared error in each column costs once later columns have made up for it, `[groups, k]`."""
+    order, factor = _ordered(moments, damping)
+    return factor.diagonal(dim1=1, dim2=2).square().reciprocal()[:, order.argsort()]
+
+
+def _ordered(moments: Tensor, damping: float) -> tuple[Tensor, Tensor]:
+    """The order of columns by falling input power, and the factor of the moments in this order."""
+    order = moments.diagonal(dim1=1, dim2=2).mean(0).argsort(descending=True)
+    return order, _factor(moments[:, order][:, :, order], damping)
+
+
+def _factor(moments: Tensor, damping: float) -> Tensor:
     """The upper Cholesky factor of the damped matrix's inverse, `[groups, k, k]`, in float32.
 
     Damping grows until the matrix is positive definite: constant or absent inputs make it singular.

@@ -19,16 +19,16 @@ from demiglace.passes import Context
 from demiglace.quantization import Layer
 from demiglace_quantizers._budget import Place, place_of
 from demiglace_quantizers._by_inputs import has_own_rows, moments_of
-from demiglace_quantizers._gptq import factor_of
+from demiglace_quantizers._gptq import column_costs
 
+_TINY = 1e-100  # the power of a row of zeros
 _ELEMENTS = 1 << 26  # of second moments at a time
 
 
 def by_size(weight: Tensor) -> Tensor:
     """Without data, `[rows]`: errors cost by how large they are in their row and in the whole weight."""
     power = weight.detach().flatten(1).double().square().mean(1)
-    tiny = torch.finfo(torch.float32).tiny
-    return (power.clamp_min(tiny) * power.mean().clamp_min(tiny)).rsqrt()
+    return (power.clamp_min(_TINY) * power.mean().clamp_min(_TINY)).rsqrt()
 
 
 def by_outputs(
@@ -48,29 +48,25 @@ def by_outputs(
     }
 
 
-def made_up_for(
+def column_costs_of(
     model: ModelGraph,
     layers: Sequence[Layer],
     batches: CalibrationBatches,
     damping: float,
     context: Context,
-) -> dict[Place, float]:
-    """By the weight's place, the share of an error's cost that is left when later columns make up for it.
-
-    GPTQ's column `j` costs `1 / U_jj^2` for each squared error, with the Cholesky factor `U` of the inverse
-    of the second moments; the geometric mean of these, as a share of the moments' mean diagonal.
-    """
+) -> dict[Place, Tensor]:
+    """By the weight's place, `column_costs` as a share of the mean square of its inputs, `[groups, k]`."""
     solvable = {layer.name: layer for layer in layers if has_own_rows(layer, layers)}
-    found: dict[Place, float] = {}
+    found: dict[Place, Tensor] = {}
     for stage in _bounded(execution_order(model, batches.first(), solvable), solvable):
         grams = {names[0]: InputGram(torch.float32) for names in stage}
         calibrate(model, batches, grams, context, stop_early=True)
-        shares: dict[int, float] = {}
+        seen: dict[int, Tensor] = {}
         for name, moments in moments_of(stage, grams):
             (weight,) = solvable[name].weights.values()
-            if id(moments) not in shares:
-                shares[id(moments)] = _share(moments, damping)
-            found[place_of(weight)] = shares[id(moments)]
+            if id(moments) not in seen:
+                seen = {id(moments): _shares(moments, damping)}
+            found[place_of(weight)] = seen[id(moments)]
     return found
 
 
@@ -90,7 +86,6 @@ def _bounded(stages: list[list[str]], layers: Mapping[str, Layer]) -> Iterator[l
         yield taken
 
 
-def _share(moments: Tensor, damping: float) -> float:
-    roots = factor_of(moments, damping).diagonal(dim1=1, dim2=2).double()
-    mean = moments.diagonal(dim1=1, dim2=2).double().mean()
-    return float((-2 * roots.log().mean()).exp() / mean) if mean > 0 else 1.0
+def _shares(moments: Tensor, damping: float) -> Tensor:
+    mean = moments.diagonal(dim1=1, dim2=2).mean()
+    return column_costs(moments, damping) / torch.where(mean > 0, mean, 1.0)

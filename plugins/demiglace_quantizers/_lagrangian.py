@@ -1,12 +1,14 @@
-"""Integers chosen for their error and the bits that they take once they are entropy-coded.
+"""Integers chosen for their error and for the bits that they take once they are entropy-coded.
 
-Entropy-constrained scalar quantization (Chou, Lookabaugh & Gray 1989), as video coders and DeepCABAC
-(Wiedemann et al. 2019, arXiv 1905.08318) use it: of the nearest integer and the one next to it towards
-zero, the one with the smaller `error^2 + bits * rate`, errors in steps. What an integer takes is what an
-order-0 model of its own tensor says, which is the model of the packed file.
+Entropy-constrained scalar quantization (Chou, Lookabaugh & Gray 1989), as DeepCABAC uses it for weights
+(Wiedemann et al. 2019, arXiv 1905.08318): of the nearest integer and the one next to it towards zero, the one
+with the smaller `error^2 + RATE * bits`. What an integer takes is what an order-0 model of its own tensor
+says, which is the model of the packed file.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -14,64 +16,63 @@ from torch import Tensor
 HIGH = 127
 """Integers are from -127 to 127."""
 
-RATE = 0.1155
-"""Squared steps that a bit is worth: where a step of size s costs s^2 / 12 and -log2(s) bits, both together
-are least at ln(2) / 6."""
+RATE = math.log(2) / 6
+"""What a bit is worth in squared steps: with steps of a size `s`, errors of `s^2 / 12` and `-log2(s)` bits
+together cost least where that is the price of a bit."""
 
-_ROWS = 4096  # that are rounded at a time
-_ROUNDS = 2  # of choosing integers by what the last choice makes of their frequencies
+_ELEMENTS = 1 << 20  # that are rounded at a time
+_ROUNDS = 2  # of choosing integers by how frequent the last choice made them
 
 
-def table_of(counts: Tensor) -> Tensor:
-    """Bits of each integer from -127 to 127 that came so often, float32 `[255]`."""
-    smooth = counts.double() + 0.5
+def table_of(integers: Tensor) -> Tensor:
+    """Bits of each integer from -127 to 127 by how often it comes, float32 `[255]`."""
+    smooth = counts_of(integers).double() + 0.5
     return (smooth.sum() / smooth).log2().float()
 
 
-def cheapest(values: Tensor, table: Tensor, weight: Tensor | float = 1.0) -> Tensor:
-    """Integers, as floating-point numbers, for values in steps.
+def cheapest(values: Tensor, costs: Tensor, table: Tensor | None) -> Tensor:
+    """Integers for values in steps, as floating-point numbers.
 
     Args:
         values: of any shape.
-        table: as `table_of` gives it.
-        weight: what a squared error costs, broadcast to the values; 1 on average.
+        costs: of their squared errors, 1 on average; broadcast to the values.
+        table: as `table_of` gives it; the nearest integers without.
     """
     near = values.round().clamp_(-HIGH, HIGH)
+    if table is None:
+        return near
     nearer = near - near.sign()
-    extra = ((values - nearer).square() - (values - near).square()) * weight
-    saved = table[(near + HIGH).long()] - table[(nearer + HIGH).long()]
-    return torch.where(extra < RATE * saved, nearer, near)
+    added = ((values - nearer).square_() - (values - near).square_()).mul_(costs)
+    saved = table[(near + HIGH).int()] - table[(nearer + HIGH).int()]
+    return torch.where(added < RATE * saved, nearer, near)
 
 
-def settled(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Integers for values in steps, of any shape, and the table that chose them."""
-    integers = values.round().clamp_(-HIGH, HIGH)
+def rounded(weights: Tensor, steps: Tensor, costs: Tensor) -> tuple[Tensor, Tensor]:
+    """Integers for weights that do not make up for each other's errors, int8, and their table.
+
+    Args:
+        weights: `[n]` or `[rows, columns]`.
+        steps: `[n]` or `[rows, 1]`.
+        costs: of squared errors, of the weights' shape.
+    """
+    length = max(1, _ELEMENTS // weights[0].numel())
+    parts = list(zip(*(one.split(length) for one in (weights, steps, costs)), strict=True))
+
+    def chosen(table: Tensor | None) -> Tensor:
+        return torch.cat([cheapest(one / step, cost, table).to(torch.int8) for one, step, cost in parts])
+
+    integers = chosen(None)
     for _ in range(_ROUNDS):
-        table = table_of(counts_of(integers))
-        integers = cheapest(values, table)
-    return integers, table
-
-
-def rounded(matrix: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
-    """`settled` for a matrix `[rows, columns]` in steps `[rows, 1]`, some rows at a time."""
-    parts = list(zip(matrix.split(_ROWS), steps.split(_ROWS), strict=True))
-    integers = torch.cat([(rows / step).round_().clamp_(-HIGH, HIGH).to(torch.int8) for rows, step in parts])
-    for _ in range(_ROUNDS):
-        table = table_of(counts_of(integers))
-        integers = torch.cat([cheapest(rows / step, table).to(torch.int8) for rows, step in parts])
-    return integers, table
+        integers = chosen(table_of(integers))
+    return integers, table_of(integers)
 
 
 def counts_of(integers: Tensor) -> Tensor:
     """How often each integer from -127 to 127 comes, `[255]`."""
-    return torch.bincount((integers.flatten().to(torch.int16) + HIGH).int(), minlength=2 * HIGH + 1)
+    return torch.bincount(integers.flatten().int() + HIGH, minlength=2 * HIGH + 1)
 
 
 def entropy(counts: Tensor) -> float:
-    """Bits that integers with these counts take, by their order-0 entropy."""
+    """Bits that symbols with these counts take by their order-0 entropy; at least one comes."""
     present = counts[counts > 0].double()
-    return (
-        float(present.sum() * present.sum().log2() - (present * present.log2()).sum())
-        if len(present)
-        else 0.0
-    )
+    return float(present.sum() * present.sum().log2() - (present * present.log2()).sum())

@@ -16,6 +16,7 @@ LOOKING = [
     {"use": "quantize.smooth"},
     {"use": "quantize.weight_only", "bits": 4, "method": "gptq"},
     {"use": "quantize.weight_only", "bits": 4, "method": "adaround"},
+    {"use": "quantize.rate"},
 ]
 """Passes that look at calibration data."""
 POST_TRAINING = [
@@ -28,6 +29,8 @@ POST_TRAINING = [
     {"use": "quantize.weight_only", "bits": 3, "symmetric": True, "method": "hqq"},
     {"use": "quantize.weight_only", "bits": 4, "group_size": 8, "method": "gptq"},
     {"use": "quantize.weight_only", "bits": 4, "method": "adaround"},
+    {"use": "quantize.rate", "bytes": 1000},
+    {"use": "quantize.rate", "bytes": 1000, "method": "rtn"},
     {"use": "quantize.cast"},
 ]
 VALUES = torch.randn(32, 8, generator=torch.Generator().manual_seed(0))
@@ -116,6 +119,10 @@ def test_a_weight_that_is_not_finite_is_refused_by_its_name(options, poison):
         ({"use": "quantize.weight_only", "bits": 5}, "8, 6, 4, 3, 2"),
         ({"use": "quantize.weight_only", "bits": 0}, "8, 6, 4, 3, 2"),
         ({"use": "quantize.static", "bits": 2}, "8, 6, 4"),
+        (
+            {"use": "quantize.rate", "bits_per_weight": 3.0, "bytes": 100},
+            "bits_per_weight or bytes, not both",
+        ),
         ({"use": "quantize.weight_only", "bits": 4, "group_size": 1}, "2"),
         ({"use": "quantize.static", "observer": "max"}, '"minmax", "percentile", "mse"'),
     ],
