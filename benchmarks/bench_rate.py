@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import os
 import subprocess
 import sys
 import tempfile
@@ -64,7 +65,7 @@ def main() -> int:
             )
             seconds = time.process_time() - started
             [file] = (out / "run").rglob("*.dgz")
-            found = of_file(file, test, out)
+            found = of_file(file, test, options.folder)
             size = file.stat().st_size / 1e6
         if not torch.equal(found, embedded(model, test)):
             print("the file does not compute what the model computes")
@@ -80,15 +81,18 @@ def main() -> int:
 
 
 def of_file(file: Path, batches: list[dict[str, Tensor]], folder: Path) -> Tensor:
-    """The embeddings that a packed file gives in a fresh process, which has nothing but the file."""
-    inputs, outputs = folder / "inputs.pt", folder / "outputs.pt"
+    """The embeddings that a packed file gives in a fresh process with the network's code."""
+    inputs, outputs = file.with_name("inputs.pt"), file.with_name("outputs.pt")
     torch.save(batches, inputs)
     script = (
-        "import sys, torch, demiglace; torch.set_num_threads(1); torch.set_grad_enabled(False); "
-        "file, inputs, outputs = sys.argv[1:]; model = demiglace.load(file); "
+        "import sys, torch, bert, demiglace; torch.set_num_threads(1); torch.set_grad_enabled(False); "
+        "file, config, inputs, outputs = sys.argv[1:]; "
+        "model = demiglace.load(file, model=lambda: bert.build(config)); "
         "torch.save(torch.cat([model(**one) for one in torch.load(inputs)]), outputs)"
     )
-    subprocess.run([sys.executable, "-c", script, file, inputs, outputs], check=True)
+    paths = os.pathsep.join(filter(None, sys.path))
+    command = [sys.executable, "-c", script, file, folder, inputs, outputs]
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": paths})
     return torch.load(outputs)
 
 

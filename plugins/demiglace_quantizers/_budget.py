@@ -40,25 +40,30 @@ def place_of(weight: Tensor) -> Place:
     return weight.data_ptr(), tuple(weight.shape)
 
 
+def geometric_mean(costs: Tensor) -> float:
+    """Of positive numbers."""
+    return float(costs.double().log().mean().exp())
+
+
 class Rows:
     """A weight to round.
 
     Args:
         weight: floating point, `[rows, ...]`.
-        importance: what a squared error costs, by row, `[rows]`, positive.
-        columns: the same by group of rows and column, `[groups, k]`; by default one for all.
+        importance: what a squared error costs in a usual column, by row, `[rows]`, positive.
+        columns: what one costs by group of rows and column, `[groups, k]`, their geometric mean being the
+            usual one; by default all cost the same.
     """
 
     def __init__(self, weight: Tensor, importance: Tensor, columns: Tensor | None = None) -> None:
         self._shape = tuple(weight.shape)
         self.matrix = weight.detach().flatten(1).float()
         columns = self.matrix.new_ones(1, 1) if columns is None else columns
-        #: The geometric mean of the columns' costs.
-        self.usual = float(columns.log().mean().exp())
+        self.usual = geometric_mean(columns)
         height = len(self.matrix) // len(columns)
         costs = (columns / self.usual).unsqueeze(1).expand(-1, height, self.matrix.shape[1])
         self._costs = costs[0] if len(columns) == 1 else costs.flatten(0, 1)
-        self._importance = importance.to(self.matrix.device).view(-1, 1) * self.usual
+        self._importance = importance.to(self.matrix.device).view(-1, 1)
         self._largest = self.matrix.abs().amax(1, keepdim=True)
 
     def steps(self, level: float) -> Tensor:

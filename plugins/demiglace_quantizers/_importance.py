@@ -17,11 +17,12 @@ from demiglace.calibration import (
 from demiglace.graph import ModelGraph
 from demiglace.passes import Context
 from demiglace.quantization import Layer
-from demiglace_quantizers._budget import Place, place_of
+from demiglace_quantizers._budget import Place, Rows, geometric_mean, place_of
 from demiglace_quantizers._by_inputs import has_own_rows, moments_of
 from demiglace_quantizers._gptq import column_costs
 
 _TINY = 1e-100  # the power of a row of zeros
+_LEAST = 1 / 16  # of what errors cost on average for a row's size
 _ELEMENTS = 1 << 26  # of second moments at a time
 
 
@@ -32,23 +33,36 @@ def by_size(weight: Tensor) -> Tensor:
 
 
 def by_outputs(
-    model: ModelGraph, layers: Sequence[Layer], batches: CalibrationBatches, context: Context
-) -> dict[Place, Tensor]:
-    """By the weight's place, what its errors do to the model's outputs, `[rows]`.
+    model: ModelGraph,
+    layers: Sequence[Layer],
+    batches: CalibrationBatches,
+    damping: float,
+    context: Context,
+) -> dict[Place, Rows]:
+    """All weights, with what their errors do to the model's outputs.
 
-    A weight that the outputs do not depend on gets as many bits as the others do on average.
+    A weight that the outputs do not depend on costs what others do on average for its size. No row costs less
+    than a sixteenth of that: where an attention or a ReLU is saturated, small errors do nothing and large
+    ones do much.
     """
-    weights = {layer.qualified(own): weight for layer in layers for own, weight in layer.weights.items()}
-    unique = dict({id(weight): (name, weight) for name, weight in weights.items()}.values())
-    found = row_sensitivities(model, unique, batches, context)
-    relative = [(found[name] / by_size(unique[name]).cpu()).log().mean() for name in found]
-    usual = torch.stack(relative).mean().exp() if relative else torch.ones((), dtype=torch.float64)
-    return {
-        place_of(weight): found.get(name, by_size(weight).cpu() * usual) for name, weight in unique.items()
-    }
+    named = {layer.qualified(own): weight for layer in layers for own, weight in layer.weights.items()}
+    weights = dict({place_of(weight): (name, weight) for name, weight in named.items()}.values())
+    columns = _columns(model, layers, batches, damping, context)
+    found = row_sensitivities(model, weights, batches, context)
+    for name in found:
+        place = place_of(weights[name])
+        found[name] *= geometric_mean(columns[place]) if place in columns else 1.0
+    sizes = {name: by_size(weight).cpu() for name, weight in weights.items()}
+    usual = torch.stack([(one / sizes[name]).mean().log() for name, one in found.items()]).mean().exp()
+    rows = {}
+    for name, weight in weights.items():
+        size, place = usual * sizes[name], place_of(weight)
+        importance = torch.maximum(found.get(name, size), _LEAST * size)
+        rows[place] = Rows(weight, importance, columns.get(place))
+    return rows
 
 
-def column_costs_of(
+def _columns(
     model: ModelGraph,
     layers: Sequence[Layer],
     batches: CalibrationBatches,

@@ -12,7 +12,7 @@ from demiglace.quantization import Layer, QTensor, Rounding, RoundingMethod, Sch
 from demiglace_quantizers._budget import Budget, Rows, place_of
 from demiglace_quantizers._by_inputs import round_by_inputs
 from demiglace_quantizers._gptq import compensated
-from demiglace_quantizers._importance import by_outputs, by_size, column_costs_of
+from demiglace_quantizers._importance import by_outputs, by_size
 from demiglace_quantizers._lagrangian import cheapest
 from demiglace_quantizers._nearest import Rounded, round_each
 
@@ -56,10 +56,7 @@ def _by_inputs(
     model: ModelGraph, layers: Sequence[Layer], bits: float, config: RateConfig, context: Context
 ) -> Rounded:
     batches = calibration_batches(context, config.samples, config.batch_size)
-    importance = by_outputs(model, layers, batches, context)
-    columns = column_costs_of(model, layers, batches, config.damping, context)
-    weights = {place_of(weight): weight for layer in layers for weight in layer.weights.values()}
-    rows = {place: Rows(weight, importance[place], columns.get(place)) for place, weight in weights.items()}
+    rows = by_outputs(model, layers, batches, config.damping, context)
     rounding = _Rounding(Budget(rows, bits))
     method = RoundingMethod(config.method, rounding.by_inputs, inputs=True)
     options = _Options(config.samples, config.batch_size, config.damping)

@@ -59,11 +59,10 @@ _NAMES = {
 }
 
 
-def load(folder):
-    """The encoder with the weights in a folder of `config.json` and `model.safetensors`."""
-    folder = Path(folder)
-    config = json.loads((folder / "config.json").read_text())
-    model = Encoder(
+def build(folder):
+    """The encoder that a folder's `config.json` describes, with fresh weights."""
+    config = json.loads((Path(folder) / "config.json").read_text())
+    return Encoder(
         config["vocab_size"],
         config["max_position_embeddings"],
         config["hidden_size"],
@@ -72,8 +71,12 @@ def load(folder):
         config["num_attention_heads"],
         config["layer_norm_eps"],
     )
-    state = {}
-    for name, value in load_file(folder / "model.safetensors").items():
+
+
+def load(folder):
+    """The encoder with the weights in a folder of `config.json` and `model.safetensors`."""
+    model, state = build(folder), {}
+    for name, value in load_file(Path(folder) / "model.safetensors").items():
         mine = _mine(name)
         if mine:
             state[mine] = value

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from demiglace.graph import ModelGraph
     from demiglace.passes import Context
 
-_FLOOR = 1e-4  # of a weight's mean sensitivity: what no example reaches may matter yet
-
 
 def row_sensitivities(
     model: ModelGraph, weights: Mapping[str, Tensor], batches: Iterable[Batch], context: Context
@@ -40,7 +38,7 @@ def row_sensitivities(
         context: the randomness, progress and interrupts.
 
     Returns:
-        Float64 `[rows]` on the CPU for each weight that the outputs depend on, all positive.
+        Float64 `[rows]` on the CPU for each weight that the outputs depend on, at least 0.
 
     Raises:
         UsageError: when there is no batch, or no weight has a gradient.
@@ -97,4 +95,4 @@ def _smoothed(sums: Tensor, reached: Tensor) -> Tensor:
     """Sums with what rows that no batch reached would have got from one more."""
     once, unsure = reached == 1, reached <= 1
     unseen = float(sums[once].sum()) / int(unsure.sum()) if (reached == 0).any() else 0.0
-    return (sums + unseen).clamp_min(_FLOOR * float(sums.mean()))
+    return sums + unseen
