@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from demiglace.graph import ModelGraph
     from demiglace.graph.plain import PlainGraph
-    from demiglace.quantization import StoredWeight
+    from demiglace.quantization import QTensor, StoredWeight
 
 
 @dataclass(frozen=True)
