@@ -9,13 +9,22 @@ from collections.abc import Sequence
 
 import demiglace
 from demiglace.passes import PassSpec, RuntimeSpec, SourceSpec
-from demiglace_exporters import file_source, packed, runtimes, sparse, state_dict, torch_program
+from demiglace_exporters import (
+    file_source,
+    onnx,
+    openvino,
+    packed,
+    runtimes,
+    sparse,
+    state_dict,
+    torch_program,
+)
 
 
 @demiglace.hookimpl
 def demiglace_passes() -> Sequence[PassSpec]:
     """The passes of this plugin."""
-    return [packed.SPEC, state_dict.SPEC, torch_program.SPEC, sparse.SPEC]
+    return [packed.SPEC, onnx.SPEC, openvino.SPEC, state_dict.SPEC, torch_program.SPEC, sparse.SPEC]
 
 
 @demiglace.hookimpl

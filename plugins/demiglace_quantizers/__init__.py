@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import demiglace
 from demiglace.passes import PassSpec
-from demiglace_quantizers import cast, dynamic, kmeans, qat, rate, smooth, static, weight_only
+from demiglace_quantizers import cast, dynamic, edges, kmeans, qat, rate, smooth, static, weight_only
 
 
 @demiglace.hookimpl
@@ -20,6 +20,7 @@ def demiglace_passes() -> Sequence[PassSpec]:
         rate.SPEC,
         dynamic.SPEC,
         static.SPEC,
+        edges.SPEC,
         smooth.SPEC,
         qat.SPEC,
         kmeans.SPEC,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -12,6 +13,7 @@ from demiglace.passes import Config, ModelSource
 if TYPE_CHECKING:
     from torch import nn
 
+    from demiglace.artifact import Origin
     from demiglace.graph import ModelGraph
 
 _MODEL = "model"
@@ -46,5 +48,30 @@ class ArtifactSource(ModelSource[ArtifactConfig]):
     def build(self) -> nn.Module:
         return self.open().module
 
+    def example_shape(self) -> Sequence[int] | None:
+        """The input's, where the artifact is a plain-data graph or its source knows it."""
+        from demiglace.graph.plain import PlainGraph
+
+        graph = self.open()
+        if isinstance(graph.module, PlainGraph):
+            shape = (graph.module.graph_data.inputs[0].shape or [])[1:]
+            known = [size for size in shape if isinstance(size, int)]
+            return known if len(known) == len(shape) else None
+        return _known_by_source(graph.origin)
+
     def structure(self) -> nn.Module:
         return self.build()
+
+
+def _known_by_source(origin: Origin | None) -> Sequence[int] | None:
+    """What the source that builds a structure knows of its input."""
+    from demiglace.artifact import SourceOrigin
+    from demiglace.plugins import discover
+    from demiglace.recipe import validate
+
+    registry = discover()
+    spec = registry.model_sources.get(origin.name) if isinstance(origin, SourceOrigin) else None
+    if spec is None or not isinstance(origin, SourceOrigin):
+        return None
+    source: ModelSource[Any] = registry.implementation(spec)(validate(spec.config, dict(origin.options)))
+    return source.example_shape()

@@ -1,6 +1,6 @@
 """Models on disk: safetensors and plain data, whole or not at all, checked when read."""
 
-from demiglace.artifact.atomic import writing
+from demiglace.artifact.atomic import new_directory, writing
 from demiglace.artifact.loading import Artifact, load, open_artifact
 from demiglace.artifact.manifest import ArtifactInfo, read_info
 from demiglace.artifact.saving import save
@@ -20,6 +20,7 @@ __all__ = [
     "Resolver",
     "SourceOrigin",
     "load",
+    "new_directory",
     "open_artifact",
     "read_info",
     "save",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from demiglace.errors import ArtifactError
-from demiglace.graph.edits import Bypass, Cut, Json, Lower, SetAttr, StructuralEdit, Swap
+from demiglace.graph.edits import Bypass, Cut, Json, Lower, Round, SetAttr, StructuralEdit, Swap
 
 
 def edit_to_json(edit: StructuralEdit) -> dict[str, Any]:
@@ -29,6 +29,8 @@ def edit_to_json(edit: StructuralEdit) -> dict[str, Any]:
             return {"edit": "lower"}
         case Bypass():
             return {"edit": "bypass", "sum": edit.sum, "operand": edit.operand}
+        case Round():
+            return {"edit": "round", "values": _plain(edit.values, "a rounding")}
 
 
 def edit_from_json(value: Any) -> StructuralEdit:
@@ -48,6 +50,8 @@ def edit_from_json(value: Any) -> StructuralEdit:
             return Lower()
         case {"edit": "bypass", "sum": str(name), "operand": str(operand)}:
             return Bypass(name, operand)
+        case {"edit": "round", "values": dict(values)} if all(map(_is_affine, values.values())):
+            return Round({name: (float(scale), zero) for name, (scale, zero) in values.items()})
     raise ArtifactError(f"the manifest holds something that is not an edit: {str(value)[:100]}")
 
 
@@ -55,6 +59,14 @@ def _ascending(kept: list[Any]) -> bool:
     if not all(type(index) is int for index in kept):
         return False
     return all(low < high for low, high in zip([-1, *kept], kept, strict=False))
+
+
+def _is_affine(value: Any) -> bool:
+    """Whether a value is a scale and a zero point."""
+    match value:
+        case [float() | int() as scale, int(zero)]:
+            return scale > 0 and -128 <= zero <= 127
+    return False
 
 
 def _plain(value: Any, what: str) -> Json:

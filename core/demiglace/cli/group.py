@@ -16,6 +16,7 @@ COMMANDS = {
     "graph": "List what can be removed from a network, and why not.",
     "run": "Run a recipe and save the compressed model.",
     "quick": "Pick a recipe for a goal, write it and run it.",
+    "export": "Export the model of a finished run.",
     "inspect": "Say what the tensors of a saved model take.",
     "advise": "Say which formats run fast here, and what to install.",
     "plugins": "List the installed plugins, the broken ones too.",

@@ -47,6 +47,10 @@ class Split(ABC):
         """These examples with `transform` applied to the first input."""
         return TransformedSplit(self, transform) if transform.steps else self
 
+    def untransformed(self) -> Split:
+        """The examples as their source holds them."""
+        return self
+
 
 class TensorSplit(Split):
     """Examples held as tensors: `inputs` of shape `[n, ...]`, `labels` of shape `[n]` or absent.
@@ -112,6 +116,9 @@ class DatasetSplit(Split):
     def transformed(self, transform: Transform) -> DatasetSplit:
         return DatasetSplit(self.dataset, self.workers, transform)
 
+    def untransformed(self) -> DatasetSplit:
+        return DatasetSplit(self.dataset, self.workers)
+
 
 class TransformedSplit(Split):
     """Another split with its first input transformed, batch by batch."""
@@ -126,6 +133,9 @@ class TransformedSplit(Split):
                 raise _no_image(f"batches with the inputs {', '.join(batch.kwargs)}")
             images = self.transform(batch.args[0], seed + number)
             yield Batch((images, *batch.args[1:]), batch.kwargs, batch.labels)
+
+    def untransformed(self) -> Split:
+        return self.split.untransformed()
 
     @property
     def generator(self) -> torch.Generator | None:

@@ -1,8 +1,8 @@
 """Edits: every change that a pass may make to a model's structure or values, as plain data.
 
 The set is closed and the core alone applies it, so a pass needs no code to restore its work, and a
-saved model needs a plugin to load only for the type of a `Swap`. `Cut`, `SetAttr`, `Swap`, `Lower` and
-`Bypass` change the structure: an artifact stores them in order and replays them, or stores the plain-data
+saved model needs a plugin to load only for the type of a `Swap`. `Cut`, `SetAttr`, `Swap`, `Lower`, `Bypass`
+and `Round` change the structure: an artifact stores them in order and replays them, or stores the plain-data
 graph that they left. `Mask`, `Unmask`, `Write` and `Retype` change values, which an artifact stores as
 tensors.
 """
@@ -63,6 +63,14 @@ class Bypass:
     operand: str
 
 
+@dataclass(frozen=True)
+class Round:
+    """In the plain-data graph, let values be 8-bit integers wherever they are read."""
+
+    #: By the name of the node: the scale, and the integer from -128 to 127 that stands for zero.
+    values: Mapping[str, tuple[float, int]]
+
+
 @dataclass(frozen=True, eq=False)
 class Mask:
     """Hold some weights of a parameter at zero from now on; joins with a mask that is there already."""
@@ -96,5 +104,5 @@ class Retype:
     dtype: str
 
 
-StructuralEdit: TypeAlias = Cut | SetAttr | Swap | Lower | Bypass
+StructuralEdit: TypeAlias = Cut | SetAttr | Swap | Lower | Bypass | Round
 Edit: TypeAlias = StructuralEdit | Mask | Unmask | Write | Retype

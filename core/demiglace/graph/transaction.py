@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from demiglace.errors import GraphError
-from demiglace.graph.edits import Bypass, Cut, Edit, Lower, Mask, Retype, SetAttr, Swap, Unmask, Write
+from demiglace.graph.edits import Bypass, Cut, Edit, Lower, Mask, Retype, Round, SetAttr, Swap, Unmask, Write
 from demiglace.graph.zeroing import zero_outside
 from demiglace.recipe.selectors import ROOT
 
@@ -297,10 +297,10 @@ def _move_masks(transaction: Transaction, before: Mapping[str, Tensor]) -> None:
 
 
 def _lower(transaction: Transaction, edit: Lower) -> None:
-    from demiglace.graph.plain import lower
+    from demiglace.graph.plain import lower_layers
 
     model = transaction.model
-    before, model.module = model.module, lower(model)
+    before, model.module = model.module, lower_layers(model)
     transaction._undo.append(partial(setattr, model, "module", before))
     _record(transaction, edit)
 
@@ -319,6 +319,18 @@ def _bypass(transaction: Transaction, edit: Bypass) -> None:
     _record(transaction, edit)
 
 
+def _round(transaction: Transaction, edit: Round) -> None:
+    from demiglace.graph.plain import PlainGraph, with_roundings
+
+    model = transaction.model
+    before = model.module
+    if not isinstance(before, PlainGraph):
+        raise GraphError("values can be rounded in a plain-data graph only")
+    model.module = with_roundings(before, edit.values)
+    transaction._undo.append(partial(setattr, model, "module", before))
+    _record(transaction, edit)
+
+
 def _record(transaction: Transaction, edit: StructuralEdit) -> None:
     transaction.model.edits.append(edit)
     transaction._undo.append(transaction.model.edits.pop)
@@ -330,6 +342,7 @@ _HANDLERS: dict[type, Callable[[Transaction, Any], None]] = {
     Swap: _swap,
     Lower: _lower,
     Bypass: _bypass,
+    Round: _round,
     Mask: _mask,
     Unmask: _unmask,
     Write: _write,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from demiglace.measure.macs import macs_of
 
@@ -122,16 +122,22 @@ _HELD = ("quantized_weights", "sparse_weights")
 
 def _held(module: nn.Module) -> dict[str, LayerFootprint]:
     """The weights that are no parameters any more but integers or nonzeros in buffers, shared ones once."""
+    from demiglace.quantization import weights_in_graph
+
     found, seen = {}, set()
-    for path, holder in module.named_modules():
-        for own, weight in (each for method in _HELD for each in getattr(holder, method, tuple)()):
-            memory = weight.storage.data_ptr() or id(weight.storage)  # 0 on the meta device
-            if memory in seen:
-                continue
+    for name, weight in (*_of_layers(module), *weights_in_graph(module)):
+        memory = weight.storage.data_ptr() or id(weight.storage)  # 0 on the meta device
+        if memory not in seen:
             seen.add(memory)
-            name = f"{path}.{own}" if path else own
             found[name] = LayerFootprint(weight.numel(), weight.zeros(), weight.stored_bits())
     return found
+
+
+def _of_layers(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """The weights that layers hold, by their qualified names."""
+    for path, holder in module.named_modules():
+        for own, weight in (each for method in _HELD for each in getattr(holder, method, tuple)()):
+            yield (f"{path}.{own}" if path else own), weight
 
 
 def _nonzero(tensor: Tensor, keep: Tensor | None) -> int:

@@ -35,7 +35,8 @@ def quantize_rows(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def quantize_activation(values: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
     """Saturated int8 integers of activations, for scales and zero points that broadcast."""
-    return torch.addcdiv(zero, values, scale).round_().clamp_(CODE_LOW, CODE_HIGH).to(torch.int8)
+    # Rounded before the zero point is added, half to even, as ONNX defines it: a file rounds alike.
+    return (values / scale).round_().add_(zero).clamp_(CODE_LOW, CODE_HIGH).to(torch.int8)
 
 
 def affine_linear(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from demiglace.quantization.in_graph import on_integers
 from demiglace.quantization.modules import (
     IntegerLinear,
     QuantizedHolder,
@@ -28,6 +29,7 @@ def untrainable(module: nn.Module) -> str:
         return f"{_listed(sparse)} holds only the weights that are not zero, and these are fixed"
     layers = {name: each for name, each in module.named_modules() if isinstance(each, QuantizedHolder)}
     rounding = [name for name, each in layers.items() if isinstance(each, _ON_INTEGERS)]
+    rounding += on_integers(module)
     if rounding:
         return f"{_listed(rounding)} computes on integers, which lets no gradient through"
     weights = [one for one in module.parameters() if one.dim() > 1 and one.is_floating_point()]

@@ -35,8 +35,8 @@ def bypassed(graph: PlainGraph, sum_: str, skip: str) -> PlainGraph:
         if one.name == sum_:
             nodes += copy
         elif one.name not in dead:
-            nodes.append(_reading(one, {sum_: value}))
-    return _rebuilt(graph, nodes, _renamed(graph.graph_data.outputs, {sum_: value}))
+            nodes.append(reading(one, {sum_: value}))
+    return rebuilt(graph, nodes, renamed(graph.graph_data.outputs, {sum_: value}))
 
 
 def zeroed(graph: PlainGraph, ends: Mapping[str, str]) -> PlainGraph:
@@ -54,21 +54,23 @@ def zeroed(graph: PlainGraph, ends: Mapping[str, str]) -> PlainGraph:
             continue
         zeros = f"{one.name}.zeros"
         nodes.append(Node(zeros, "aten.zeros_like.default", [NodeRef(end)], {}, one.shape, one.layer))
-        nodes.append(_reading(one, {end: NodeRef(zeros)}))
-    return _rebuilt(graph, nodes, graph.graph_data.outputs)
+        nodes.append(reading(one, {end: NodeRef(zeros)}))
+    return rebuilt(graph, nodes, graph.graph_data.outputs)
 
 
-def _reading(node: Node, names: Mapping[str, NodeRef]) -> Node:
+def reading(node: Node, names: Mapping[str, NodeRef]) -> Node:
     """The node, reading other values in place of some."""
-    kwargs = {key: _renamed(value, names) for key, value in node.kwargs.items()}
-    return Node(node.name, node.op, _renamed(node.args, names), kwargs, node.shape, node.layer)
+    kwargs = {key: renamed(value, names) for key, value in node.kwargs.items()}
+    return Node(node.name, node.op, renamed(node.args, names), kwargs, node.shape, node.layer)
 
 
-def _renamed(value: Any, names: Mapping[str, NodeRef]) -> Any:
+def renamed(value: Any, names: Mapping[str, NodeRef]) -> Any:
+    """A nested argument with other values in place of some."""
     return replaced(value, {NodeRef: lambda one: names.get(one.name, one)})
 
 
-def _rebuilt(graph: PlainGraph, nodes: list[Node], outputs: list[Any]) -> PlainGraph:
+def rebuilt(graph: PlainGraph, nodes: list[Node], outputs: list[Any]) -> PlainGraph:
+    """A graph of other nodes on the tensors of this one that they read."""
     old = graph.graph_data
     data = GraphData(old.input_tree, old.inputs, nodes, old.output_tree, outputs)
     tensors = used_tensors(data, dict(named_tensors(graph)))

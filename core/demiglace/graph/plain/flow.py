@@ -112,7 +112,7 @@ def read_by(node: Node) -> list[str]:
 
 def is_size(node: Node) -> bool:
     """Whether a node computes with sizes and not with values."""
-    if node.op.startswith("aten."):
+    if node.op.startswith(("aten.", "demiglace.")):
         return node.op.startswith("aten.sym_")
     return node.op != "operator.getitem"
 

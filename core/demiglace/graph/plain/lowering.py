@@ -12,6 +12,7 @@ from demiglace.errors import GraphError
 from demiglace.graph.model_graph import types_of
 from demiglace.graph.names import named_tensors
 from demiglace.graph.origins import CallerOrigin
+from demiglace.graph.plain.layered import LayeredGraph
 from demiglace.graph.plain.module import PlainGraph
 from demiglace.graph.plain.nodes import GraphData, Node, TensorRef, references
 from demiglace.graph.plain.reading import Reader
@@ -36,6 +37,16 @@ def lower(model: ModelGraph) -> PlainGraph:
     """
     if isinstance(model.module, PlainGraph):
         return model.module
+    return _traced(model)
+
+
+def lower_layers(model: ModelGraph) -> PlainGraph:
+    """As `lower`; a graph whose layers were swapped becomes one that calls operators in their places."""
+    swapped = isinstance(model.module, LayeredGraph) and model.module.swaps
+    return _traced(model) if swapped else lower(model)
+
+
+def _traced(model: ModelGraph) -> PlainGraph:
     program = model.exported
     data = Reader(program).data()
     tensors = used_tensors(data, _tensors(model.module, program))

@@ -6,6 +6,7 @@ import math
 import operator
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -81,6 +82,13 @@ _ON_SIZES: dict[str, Callable[..., Any]] = {
 }
 
 
+# Integer arithmetic as operators of our own, and the module that registers them with torch.
+_OWN = frozenset(
+    f"demiglace.{name}.default"
+    for name in ("rounded", "weight", "embedding", "static_linear", "dynamic_linear", "static_convolution")
+)
+_OWN_HOME = "demiglace.quantization.operators"
+
 _NAMES = {function: name for name, function in _ON_SIZES.items()}
 
 
@@ -92,7 +100,7 @@ def name_of(function: Any) -> str:
 def is_allowed(name: str) -> bool:
     """Whether a graph may call the operator of that name."""
     namespace, _, rest = name.partition(".")
-    return name in _ON_SIZES or (namespace == "aten" and _base(rest) in _ATEN)
+    return name in _ON_SIZES or name in _OWN or (namespace == "aten" and _base(rest) in _ATEN)
 
 
 def _base(name: str) -> str:
@@ -114,9 +122,10 @@ def operator_named(name: str) -> Callable[..., Any]:
             f"the graph calls {name!r}, which is not an operator that a plain-data graph may call",
             hint="only torch's own tensor operators are allowed",
         )
-    _, _, rest = name.partition(".")
-    packet, _, overload = rest.partition(".")
-    found = getattr(torch.ops.aten, packet, None)
+    namespace, packet, overload = name.split(".")
+    if name in _OWN:
+        import_module(_OWN_HOME)
+    found = getattr(getattr(torch.ops, namespace), packet, None)
     if found is None or overload not in found.overloads():
         raise ArtifactError(f"the graph calls {name!r}, which this torch does not have")
     return getattr(found, overload)

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from demiglace.quantization.integer import affine_linear, quantize_rows
 from demiglace.quantization.modules.fused import each, must_be_called
 from demiglace.quantization.modules.weight_only import QuantizedLinear
+from demiglace.quantization.operators import dynamic_linear, traceable
+from demiglace.quantization.qtensor import QTensor
 
 
 class IntegerLinear(QuantizedLinear):
@@ -28,25 +29,16 @@ class IntegerLinear(QuantizedLinear):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         if input.is_nested:
             return each(self.forward, input)
-        rows = input.reshape(-1, self.in_features).float()
-        output = self.linear(*self.quantize_inputs(rows))
-        output = output if self.bias is None else output.add_(self.bias)
-        return output.to(input.dtype).view(*input.shape[:-1], self.out_features)
+        return self.linear(input, self.quantized("weight"))
 
-    def quantize_inputs(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Inputs `[n, in_features]` as int8, with scales and zero points that broadcast to `[n, 1]`."""
+    def linear(self, values: Tensor, weight: QTensor) -> Tensor:
+        """The layer's output of inputs `[..., in_features]`, in their dtype."""
         raise NotImplementedError
-
-    def linear(self, integers: Tensor, scale: Tensor, zero: Tensor) -> Tensor:
-        """The layer's output without its bias, of int8 inputs `[n, in_features]`."""
-        weight = self.quantized("weight")
-        return affine_linear(
-            integers, scale, zero, weight.integers, weight.scale.float().flatten(), self.weight_sums.float()
-        )
 
 
 class DynamicLinear(IntegerLinear):
     """Each row of the input is quantized to int8 by its own range (asymmetric), then multiplied exactly."""
 
-    def quantize_inputs(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return quantize_rows(rows)
+    def linear(self, values: Tensor, weight: QTensor) -> Tensor:
+        sums, bits = self.weight_sums, weight.scheme.bits
+        return traceable(dynamic_linear)(values, weight.codes, weight.scale, sums, self.bias, bits)

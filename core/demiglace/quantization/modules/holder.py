@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from demiglace.quantization.modules.trained import trained
+from demiglace.quantization.operators import traceable, weight
 from demiglace.quantization.qtensor import QTensor
 from demiglace.quantization.scheme import Scheme
 from demiglace.quantization.shared import SharedTensor
@@ -30,7 +31,7 @@ class Dequantized:
             return self
         if self.name not in holder._schemes:
             return holder._parameters.get(self.name)
-        return holder.held(self.name).dequantize(holder.compute_dtype)
+        return holder.dequantized(self.name, holder.compute_dtype)
 
 
 class QuantizedHolder(nn.Module):
@@ -87,6 +88,16 @@ class QuantizedHolder(nn.Module):
         if not isinstance(weight, QTensor):
             raise TypeError(f"{name!r} holds no integers with scales but a {type(weight).__name__}")
         return weight
+
+    def dequantized(self, name: str, dtype: torch.dtype) -> Tensor:
+        """A weight as floating point."""
+        held = self.held(name)
+        if not isinstance(held, QTensor):
+            return held.dequantize(dtype)
+        bits, group = held.scheme.bits, held.scheme.group
+        return traceable(weight)(
+            held.codes, held.scale, held.zero_point, list(held.shape), bits, group, held.axis, dtype
+        )
 
     def quantized_weights(self) -> Iterator[tuple[str, StoredWeight]]:
         """Every stored weight by its own name in this module: footprints count it by these."""

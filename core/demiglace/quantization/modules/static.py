@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from demiglace.quantization.integer import quantize_activation
 from demiglace.quantization.modules.dynamic import IntegerLinear
 from demiglace.quantization.modules.weight_only import QuantizedConv1d, QuantizedConv2d
+from demiglace.quantization.operators import static_convolution, static_linear, traceable
+from demiglace.quantization.qtensor import QTensor
 
 
 class StaticLinear(IntegerLinear):
@@ -24,9 +26,10 @@ class StaticLinear(IntegerLinear):
         super().__init__(old, options)
         _become_static(self, options)
 
-    def quantize_inputs(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def linear(self, values: Tensor, weight: QTensor) -> Tensor:
         scale, zero = self.input_scale, self.input_zero_point
-        return quantize_activation(rows, scale, zero), scale, zero
+        held = (weight.codes, weight.scale, self.weight_sums, self.bias, weight.scheme.bits)
+        return traceable(static_linear)(values, scale, zero, *held)
 
 
 class StaticConv1d(QuantizedConv1d):
@@ -67,14 +70,20 @@ def _become_static(layer: StaticLinear | StaticConv1d | StaticConv2d, options: M
 
 
 def _static_convolution(layer: StaticConv1d | StaticConv2d, values: Tensor) -> Tensor:
-    """A convolution of integers, carried by float32, which holds them exactly below 2**24.
-
-    The zero point is taken off first, so that padding with 0 is padding with a real 0.
-    """
-    scale, zero = layer.input_scale, layer.input_zero_point
-    integers = quantize_activation(values.float(), scale, zero).float() - zero
     weight = layer.quantized("weight")
-    outputs = layer._conv_forward(integers, weight.integers.float().view(weight.shape), None)
-    along = (-1, *[1] * len(layer.kernel_size))
-    outputs = outputs.mul_(scale * weight.scale.float().view(along))
-    return (outputs if layer.bias is None else outputs.add_(layer.bias.view(along))).to(values.dtype)
+    padded, padding = _padded(layer, values)
+    return traceable(static_convolution)(
+        *(padded, layer.input_scale, layer.input_zero_point, weight.codes, weight.scale, layer.bias),
+        *(list(weight.shape), weight.scheme.bits, list(layer.stride), padding, list(layer.dilation)),
+        layer.groups,
+    )
+
+
+def _padded(layer: StaticConv1d | StaticConv2d, values: Tensor) -> tuple[Tensor, list[int]]:
+    """The inputs, padded where the operator cannot, and what is left for it to pad on both sides."""
+    ends = layer._reversed_padding_repeated_twice
+    uneven = list(ends[::2]) != list(ends[1::2])
+    if layer.padding_mode == "zeros" and not uneven:
+        return values, list(ends[::-2])
+    mode = "constant" if layer.padding_mode == "zeros" else layer.padding_mode
+    return F.pad(values, ends, mode=mode), [0] * len(layer.stride)

@@ -9,6 +9,8 @@ from torch.nn import functional as F
 
 from demiglace.graph.plain.module import Layer
 from demiglace.quantization.modules.holder import Dequantized, QuantizedHolder
+from demiglace.quantization.operators import embedding, traceable
+from demiglace.quantization.qtensor import QTensor
 
 
 class QuantizedLinear(QuantizedHolder, nn.Linear):
@@ -17,7 +19,7 @@ class QuantizedLinear(QuantizedHolder, nn.Linear):
     weight = Dequantized()
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
-        return F.linear(input, self.held("weight").dequantize(input.dtype), self.bias)
+        return F.linear(input, self.dequantized("weight", input.dtype), self.bias)
 
 
 class QuantizedConv1d(QuantizedHolder, nn.Conv1d):
@@ -56,8 +58,14 @@ class QuantizedEmbedding(QuantizedHolder, nn.Embedding):
     weight = Dequantized()
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
-        rows = self.held("weight").rows(input.flatten())
-        return rows.dequantize(self.compute_dtype).view(*input.shape, self.embedding_dim)
+        held = self.held("weight")
+        if not isinstance(held, QTensor):
+            rows = held.rows(input.flatten())
+            return rows.dequantize(self.compute_dtype).view(*input.shape, self.embedding_dim)
+        return traceable(embedding)(
+            *(input, held.codes, held.scale, held.zero_point, self.embedding_dim),
+            *(held.scheme.bits, held.scheme.group, self.compute_dtype),
+        )
 
 
 class QuantizedMultiheadAttention(QuantizedHolder, nn.MultiheadAttention):

@@ -1,0 +1,49 @@
+"""The integer weights that a plain-data graph reads, and the layers in it that compute on integers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from demiglace.graph.names import named_tensors
+from demiglace.graph.plain import PlainGraph, TensorRef
+from demiglace.graph.plain.layered import bound
+from demiglace.quantization.qtensor import QTensor
+from demiglace.quantization.scheme import Scheme
+from demiglace.quantization.stored import CODES
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_HOME = "demiglace."
+_ON_INTEGERS = ("demiglace.static_", "demiglace.dynamic_", "demiglace.rounded")
+
+
+def weights_in_graph(module: nn.Module) -> Iterator[tuple[str, QTensor]]:
+    """The integer weights of a graph's operators, by the names that they had in its layers."""
+    if not isinstance(module, PlainGraph):
+        return
+    tensors = dict(named_tensors(module))
+    for node in module.graph_data.nodes:
+        given = bound(node) if node.op.startswith(_HOME) else {}
+        codes = given.get("codes")
+        if not isinstance(codes, TensorRef):
+            continue
+        held = {name: tensors[one.name] for name, one in given.items() if isinstance(one, TensorRef)}
+        zeros = held.get("zero_point")
+        lone = len(held["scale"]) == 1 < len(held["codes"])
+        scheme = Scheme(given["bits"], zeros is None, given.get("group"), per_tensor=lone)
+        shape = given.get("shape") or (len(held["codes"]), _columns(given, held["codes"].shape[1]))
+        weight = QTensor(held["codes"], held["scale"], zeros, tuple(shape), scheme, given.get("axis", 0))
+        yield codes.name.removesuffix(CODES), weight
+
+
+def _columns(given: dict[str, Any], octets: int) -> int:
+    """The columns of a matrix: what an embedding says, or what fits into as many bytes."""
+    return int(given.get("width") or 8 * octets // given["bits"])
+
+
+def on_integers(module: nn.Module) -> list[str]:
+    """The layers of a graph that compute on integers, by their qualified names."""
+    nodes = module.graph_data.nodes if isinstance(module, PlainGraph) else []
+    return [node.layer for node in nodes if node.op.startswith(_ON_INTEGERS)]

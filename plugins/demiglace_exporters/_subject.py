@@ -1,0 +1,114 @@
+"""What is exported: the model, with the data's transform before it if that is wanted, and real inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from demiglace.calibration import CalibrationBatches, calibration_batches, undisturbed
+from demiglace.data import Batch, build_transform
+from demiglace.errors import GraphError, UsageError
+from demiglace.graph import Example, ModelGraph
+
+if TYPE_CHECKING:
+    from demiglace.passes import Context
+    from demiglace_exporters._file import FileConfig
+
+
+class Preprocessed(nn.Module):
+    """A model that takes images as the data holds them."""
+
+    def __init__(self, model: nn.Module, steps: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.model, self.steps = model, nn.ModuleList(steps)
+
+    def forward(self, images: Tensor) -> object:
+        for step in self.steps:
+            images = step(images)
+        # As `demiglace.data` does it: what a transform leaves in 8 bits is scaled to [0, 1].
+        return self.model(images.float() / 255 if images.dtype == torch.uint8 else images)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model that is exported, and inputs to compare it on."""
+
+    #: With an example input.
+    model: ModelGraph
+    batches: Iterable[Batch]
+
+    def only_batch(self) -> int | None:
+        """The batch size that the model fixes in its code; `None` where it takes one example alone too."""
+        example = self.model.example
+        batch = Batch(example.args, dict(example.kwargs)) if example is not None else Batch()
+        try:
+            with undisturbed(self.model.module):
+                first(batch, 1).run(self.model.module)
+        except (RuntimeError, ValueError):
+            return len(batch)
+        return None
+
+    @classmethod
+    def of(cls, model: ModelGraph, context: Context, options: FileConfig) -> Subject:
+        """The model of a step as its options want it exported.
+
+        Raises:
+            GraphError: without an example input.
+            UsageError: when a transform is to be folded in, and the data holds no images of 8 bits.
+        """
+        if options.preprocess:
+            return _with_transform(model, context, options.examples)
+        if model.example is None:
+            raise GraphError("an export needs an example input", hint="pass `example_inputs`, or data")
+        example = Batch(model.example.args, dict(model.example.kwargs))
+        if context.data is None or not context.data.splits:
+            return cls(model, [example, _drawn(example, context)])
+        try:
+            batches = calibration_batches(context, options.examples, options.examples)
+        except UsageError:  # data of other splits alone, for an evaluation
+            return cls(model, [example])
+        return cls(model, batches)
+
+
+def first(batch: Batch, count: int) -> Batch:
+    """The first examples of a batch, without labels; what has another length is left whole."""
+    size = len(batch)
+
+    def cut(value: object) -> object:
+        whole = not isinstance(value, Tensor) or value.dim() == 0 or value.shape[0] != size
+        return value if whole else value[:count]  # type: ignore[index]
+
+    return Batch(tuple(map(cut, batch.args)), {name: cut(one) for name, one in batch.kwargs.items()})
+
+
+def _drawn(example: Batch, context: Context) -> Batch:
+    """Random numbers in place of an example's own, which may be zeros alone."""
+    generator = context.rng()
+
+    def drawn(value: object) -> object:
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            return value
+        return torch.randn(value.shape, generator=generator).to(value)
+
+    kwargs = {name: drawn(value) for name, value in example.kwargs.items()}
+    return Batch(tuple(map(drawn, example.args)), kwargs)
+
+
+def _with_transform(model: ModelGraph, context: Context, examples: int) -> Subject:
+    if context.data is None:
+        raise UsageError("preprocess = true needs data", hint="give the recipe a [data] table")
+    raw = context.data.split("calibration").untransformed()
+    batches = CalibrationBatches(raw, examples, examples, context.seed, context.device)
+    first = batches.first().args
+    if len(first) != 1 or not isinstance(first[0], Tensor) or first[0].dtype != torch.uint8:
+        raise UsageError(
+            "preprocess = true needs data that holds images of 8 bits",
+            hint="export without it, and say beside the file what its inputs must be",
+        )
+    steps = build_transform(context.data.transform).steps
+    whole = Preprocessed(model.module, steps).eval()
+    return Subject(ModelGraph(whole, Example((first[0][:2],))), batches)

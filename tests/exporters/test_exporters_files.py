@@ -1,0 +1,191 @@
+"""`export.onnx` and `export.openvino`: files that compute what PyTorch does, on integers, and small."""
+
+import json
+import sys
+
+import onnx_ir
+import pytest
+import torch
+from torch import nn
+
+import demiglace
+from conftest import EDGES, STATIC, Net, Text, made
+from demiglace.errors import DemiglaceError, GraphError, RecipeError, UsageError
+from demiglace.plugins import discover
+
+FORMATS = ["onnx", "openvino"]
+IDS = torch.randint(0, 50, (24, 6), generator=torch.Generator().manual_seed(0))
+
+
+def exported(folder, steps, to, module, *, data=None, example=None, **options):
+    """The result of a run that ends with an export, its figures, and the file as a module."""
+    recipe = {"pass": [*steps, {"use": f"export.{to}", "id": "file", **options}]}
+    result = demiglace.run(recipe, model=module, data=data, example_inputs=example, out=folder / "run")
+    figures = result.record.steps[-1].figures
+    path = folder / "run" / "steps" / f"{len(steps) + 1:02d}-file" / figures["file"]
+    return result, figures, path, discover().open_file(to, path, threads=1)
+
+
+def relative(found, expected):
+    return float((found - expected).norm() / expected.norm())
+
+
+def test_every_layer_between_two_integers_is_fused(tmp_path, images):
+    result, figures, _, file = exported(tmp_path, EDGES, "onnx", made(Net), data=images)
+    assert figures["difference"] < 0.02
+    ran = {one.operator: one.precision for one in file.ran()}
+    assert {"QLinearConv", "QLinearAdd", "QGemm"} <= set(ran)
+    assert not {"Conv", "FusedConv", "Add", "Gemm", "Relu", "Clip"} & set(ran)
+    x = next(images.evaluate("test")).args[0]
+    for size in (1, 3):
+        assert relative(file(x[:size]), result.model(x[:size])) < 0.05
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["steps"][-1]["figures"] == figures
+
+
+def test_openvino_computes_every_layer_on_integers(tmp_path, images):
+    _, figures, _, file = exported(tmp_path, EDGES, "openvino", made(Net), data=images)
+    assert figures["difference"] < 0.02
+    kinds = {"Convolution", "Pooling", "FullyConnected", "Eltwise"}
+    layers = [one for one in file.ran() if one.operator in kinds]
+    assert len([one for one in layers if one.operator == "Convolution"]) == 5
+    assert {one.precision for one in layers} == {"int8"}
+
+
+def test_a_static_network_takes_little_more_than_a_quarter(tmp_path, images):
+    module = made(Net, channels=64)
+    whole = sum(one.nbytes for one in module.state_dict().values())
+    _, figures, path, _ = exported(tmp_path, EDGES, "onnx", module, data=images)
+    assert figures["bytes"] == path.stat().st_size < 0.28 * whole
+
+
+@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize(
+    ("steps", "limit"),
+    [
+        ([], 1e-4),
+        ([{"use": "quantize.weight_only"}], 0.005),  # ONNX Runtime rounds what meets 8-bit weights
+        ([{"use": "quantize.weight_only", "bits": 4, "group_size": 16, "symmetric": False}], 1e-4),
+        ([{"use": "quantize.weight_only", "bits": 3}], 0.005),
+        ([{"use": "quantize.dynamic"}], 0.05),
+    ],
+    ids=["float", "int8", "int4", "int3", "dynamic"],
+)
+def test_a_transformer_computes_the_same(tmp_path, steps, limit, to):
+    result, figures, _, file = exported(tmp_path, steps, to, made(Text), data=[IDS], example=IDS[:2])
+    assert figures["difference"] < limit
+    assert relative(file(IDS[:5]), result.model(IDS[:5])) < limit
+
+
+def test_four_bits_are_stored_as_four_bits(tmp_path):
+    layer = nn.Linear(256, 256)
+    steps = [{"use": "quantize.weight_only", "bits": 4, "group_size": 32}]
+    _, figures, path, _ = exported(tmp_path, steps, "onnx", layer, example=torch.randn(2, 256))
+    assert figures["bytes"] < 256 * 256 * 0.7
+    kinds = {str(one.dtype) for one in onnx_ir.load(path).graph.initializers.values()}
+    assert "INT4" in kinds
+
+
+def test_dynamic_linear_layers_multiply_integers(tmp_path):
+    module = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 8))
+    x = torch.randn(16, 64)
+    result, _, _, file = exported(tmp_path, [{"use": "quantize.dynamic"}], "onnx", module, example=x)
+    assert {"DynamicQuantizeMatMul", "MatMulIntegerToFloat"} & {one.operator for one in file.ran()}
+    assert relative(file(x[:1]), result.model(x[:1])) < 1e-4  # one row: the ranges are the same
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_a_file_with_the_transform_takes_raw_images(tmp_path, images, to):
+    result, figures, _, file = exported(
+        tmp_path,
+        STATIC,
+        to,
+        made(Net),
+        data=images,
+        preprocess=True,
+        file={"onnx": "a.onnx"}.get(to, "a.xml"),
+    )
+    assert figures["file"].startswith("a.")
+    raw = images.split("test").untransformed()
+    inputs = next(iter(raw.batches(48))).args[0]
+    expected = result.model(next(iter(images.split("test").batches(48))).args[0])
+    assert inputs.dtype == torch.uint8
+    assert relative(file(inputs), expected) < 0.02
+    assert torch.equal(file(inputs).argmax(1), expected.argmax(1))
+
+
+def test_a_departing_file_fails_the_step_and_names_the_layer(tmp_path, images, monkeypatch):
+    from demiglace_exporters.translation import layers
+
+    right = layers._fitting
+
+    def wrong(held, input_scale, bias):
+        integers, scale = right(held, input_scale, bias)
+        return integers, scale * (3 if held.shape[:2] == (16, 16) else 1)
+
+    monkeypatch.setattr(layers, "_fitting", wrong)
+    with pytest.raises(GraphError, match=r"layer 'blocks.0.first' is the first that departs"):
+        exported(tmp_path, STATIC, "onnx", made(Net), data=images)
+    assert list((tmp_path / "run" / "steps" / "02-file").iterdir()) == []
+
+
+def test_an_operator_that_onnx_lacks_is_named_with_its_layer(tmp_path):
+    class Odd(nn.Module):
+        def forward(self, x):
+            return torch.special.digamma(x)
+
+    module = nn.Sequential(nn.Linear(4, 4), Odd())
+    with pytest.raises(DemiglaceError, match=r"layer '1' calls .*digamma") as caught:
+        exported(tmp_path, [], "onnx", module, example=torch.rand(2, 4))
+    assert "Traceback" not in str(caught.value)
+
+
+def test_a_fixed_batch_is_said(tmp_path):
+    class Fixed(nn.Module):
+        def forward(self, x):
+            return x.view(2, 4, 2).sum(1)
+
+    result, figures, _, file = exported(tmp_path, [], "onnx", Fixed(), example=torch.rand(2, 8))
+    assert figures["free_batch"] is False
+    assert any("takes 2 at a time" in text for text in result.record.steps[-1].warnings)
+    assert file(torch.rand(2, 8)).shape == (2, 2)
+
+
+def test_a_file_tells_nothing_of_the_machine(tmp_path, images):
+    for to in FORMATS:
+        _, _, path, _ = exported(tmp_path / to, EDGES, to, made(Net), data=images)
+        content = path.read_bytes()
+        for text in (b".py", b"/home", str(tmp_path).encode(), sys.prefix.encode(), b"site-packages"):
+            assert text not in content, (to, text)
+
+
+def test_a_bias_beyond_32_bits_and_dead_channels_are_kept(tmp_path):
+    conv = nn.Conv2d(4, 6, 1)
+    with torch.no_grad():
+        conv.weight[0], conv.weight[1] = 0, 1e-12
+        conv.bias[:2] = torch.tensor([0.7321, 1.2345])
+    x = torch.randn(32, 4, 5, 5)
+    result, figures, _, file = exported(tmp_path, STATIC, "onnx", nn.Sequential(conv), data=[x])
+    assert figures["difference"] < 1e-4
+    assert torch.allclose(file(x)[:, :2], result.model(x)[:, :2], atol=1e-6)
+
+
+def test_a_missing_extra_is_told_when_the_recipe_is_planned(monkeypatch):
+    from demiglace_exporters import _file
+
+    monkeypatch.setattr(_file, "_installed", lambda name: name != "onnxscript")
+    recipe = {"pass": [{"use": "export.onnx"}]}
+    with pytest.raises(RecipeError, match="onnxscript is not installed") as caught:
+        demiglace.plan(recipe, model=nn.Linear(2, 2))
+    assert 'pip install "demiglace[onnx]"' in str(caught.value)
+
+
+def test_existing_files_stay(tmp_path):
+    from demiglace.graph import Example, ModelGraph
+    from demiglace.passes import Context
+    from demiglace_exporters.onnx import OnnxExportConfig, OnnxExporter
+
+    (tmp_path / "model.onnx").write_text("precious")
+    model = ModelGraph(nn.Linear(4, 2), Example((torch.rand(2, 4),)))
+    with pytest.raises(UsageError, match="exists"):
+        OnnxExporter(OnnxExportConfig()).write(model, tmp_path, Context(0, torch.device("cpu")))
+    assert (tmp_path / "model.onnx").read_text() == "precious"
