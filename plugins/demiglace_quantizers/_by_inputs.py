@@ -1,21 +1,21 @@
-"""Rounding by methods that look at a layer's inputs: those that the already rounded layers before it give."""
+"""Rounding by methods that look at data: each layer on what the already rounded layers before it give."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
-import torch
-
-from demiglace.calibration import InputGram, calibrate, calibration_batches, execution_order, has_input_rows
-from demiglace.errors import GraphError
+from demiglace.calibration import CalibrationBatches, calibration_batches, execution_order, has_input_rows
 from demiglace.graph import apply
 from demiglace.passes import Context
 from demiglace.quantization import Layer, QTensor, Rounding, RoundingMethod, Scheme
+from demiglace_quantizers._moments import InputMoments, input_moments, output_moments
 from demiglace_quantizers._nearest import Rounded, nearest
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from demiglace.graph import ModelGraph
 
 _ROUNDS = 12  # calibration runs at most: layers that follow each other share one
@@ -37,73 +37,116 @@ class Options(Protocol):
 def round_by_inputs(
     model: ModelGraph,
     layers: Sequence[Layer],
-    scheme: Scheme,
+    schemes: Mapping[int, Scheme],
     method: RoundingMethod,
     options: Options,
     context: Context,
     *,
-    blind: Callable[[Rounding], QTensor] = nearest,
+    blind: Callable[[Rounding], QTensor] | None = None,
+    biases: bool = True,
 ) -> Rounded:
     """Every weight of the layers as integers; the model is left as it was.
 
     Layers without input statistics (embeddings, attention's own projections, weights that several layers
-    share, what the model never calls) are rounded by `blind` first, so that the others see them so.
+    share, what the model never calls) come first, so that the others see them rounded.
+
+    Args:
+        model: the model.
+        layers: whose weights to round.
+        schemes: by the identity of the weight.
+        method: how.
+        options: of the pass.
+        context: of the step.
+        blind: rounds weights of the layers without input statistics. By default embeddings are rounded by
+            the method, on what the model's outputs make of what they give, and others to the nearest.
+        biases: let biases take up the mean error of their layers' outputs.
     """
     batches = calibration_batches(context, options.samples, options.batch_size)
-    solvable = {layer.name: layer for layer in layers if has_own_rows(layer, layers)}
-    stages = execution_order(model, batches.first(), solvable)
-    reached = set(chain.from_iterable(stages))
+    solvable, stages = _in_order(model, layers, batches)
+    quiet, work = _quiet(context), _Work(schemes, method, options, blind or nearest, biases)
+    reached = set(chain.from_iterable(chain.from_iterable(stages)))
     first = [layer for layer in layers if layer.name not in reached]
-    done = Rounded()
-    for weight in chain.from_iterable(layer.weights.values() for layer in first):
-        if id(weight) not in done.weights:
-            done.weights[id(weight)] = blind(Rounding(weight.detach(), scheme, clip=options.clip))
-    quiet = Context(context.seed, context.device, check_interrupt=context.check_interrupt)
-    transaction = apply(model, map(done.swap, first))
+    tables = [] if blind else [one for one in first if _alone(one, layers)]
+    known = output_moments(model, tables, batches, quiet)
+    for layer in context.track(first, "rounding tables"):
+        work.round_first(layer, known.get(layer.name))
+    transaction = apply(model, map(work.done.swap, first))
     try:
-        for stage in context.track(list(_merged(stages)), f"rounding by {method.name}"):
-            # Layers of one list read the same input.
-            grams = {names[0]: InputGram(torch.float32) for names in stage}
-            calibrate(model, batches, grams, quiet, stop_early=True)
-            for name, moments in moments_of(stage, grams):
-                layer = solvable[name]
-                (weight,) = layer.weights.values()
-                task = Rounding(weight.detach(), scheme, moments, options.clip, options.damping)
-                done.weights[id(weight)] = method.round(task)
-                transaction.apply(done.swap(layer))
+        for stage in context.track(stages, f"rounding by {method.name}"):
+            for name, moments in input_moments(model, stage, batches, quiet):
+                work.round(solvable[name], moments)
+                transaction.apply(work.done.swap(solvable[name]))
     finally:
         transaction.rollback()
-    return done
+    return work.done
+
+
+def _in_order(
+    model: ModelGraph, layers: Sequence[Layer], batches: CalibrationBatches
+) -> tuple[dict[str, Layer], list[list[list[str]]]]:
+    """The layers that are known by their inputs, and the order of their calls in at most `_ROUNDS` stages.
+
+    Layers that follow each other share a stage. In a stage, those of one list read the same input.
+    """
+    solvable = {one.name: one for one in layers if has_own_rows(one, layers)}
+    order = execution_order(model, batches.first(), solvable)
+    size = max(1, -(-len(order) // _ROUNDS))
+    return solvable, [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def _quiet(context: Context) -> Context:
+    """The same step's, without its progress."""
+    return Context(
+        context.seed, context.device, check_interrupt=context.check_interrupt, on_warning=context.warn
+    )
+
+
+class _Work:
+    """Rounds layers one by one."""
+
+    def __init__(
+        self,
+        schemes: Mapping[int, Scheme],
+        method: RoundingMethod,
+        options: Options,
+        blind: Callable[[Rounding], QTensor],
+        biases: bool,
+    ) -> None:
+        self.schemes, self.method, self.options = schemes, method, options
+        self.blind, self.biases = blind, biases
+        self.done = Rounded()
+
+    def round_first(self, layer: Layer, moments: Tensor | None) -> None:
+        """Round a layer that is not known by its inputs."""
+        method = self.blind if moments is None else self.method.round
+        for weight in layer.weights.values():
+            if id(weight) not in self.done.weights:
+                self._round(weight, moments, method)
+
+    def round(self, layer: Layer, moments: InputMoments) -> None:
+        """Round a layer by its inputs; its bias, if it has one, takes up the mean error."""
+        (weight,) = layer.weights.values()
+        bias = layer.module._parameters.get("bias") if self.biases else None
+        self._round(weight, moments.matrix if bias is None else moments.covariance, self.method.round)
+        if bias is not None:
+            change = weight.detach() - self.done.weights[id(weight)].dequantize(weight.dtype)
+            self.done.biases[layer.name] = bias.detach() + moments.mean_output(change)
+
+    def _round(self, weight: Tensor, moments: Tensor | None, method: Callable[[Rounding], QTensor]) -> None:
+        task = Rounding(
+            weight.detach(), self.schemes[id(weight)], moments, self.options.clip, self.options.damping
+        )
+        self.done.weights[id(weight)] = method(task)
 
 
 def has_own_rows(layer: Layer, layers: Sequence[Layer]) -> bool:
     """Whether a layer has rows of inputs and its weight to itself."""
+    return _alone(layer, layers) and has_input_rows(layer.module)
+
+
+def _alone(layer: Layer, layers: Sequence[Layer]) -> bool:
+    """Whether a layer has its weight to itself."""
     own = {id(weight) for weight in layer.weights.values()}
-    alone = not any(
+    return not any(
         own & {id(one) for one in other.weights.values()} for other in layers if other is not layer
     )
-    return alone and has_input_rows(layer.module)
-
-
-def moments_of(stage: list[list[str]], grams: Mapping[str, InputGram]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Each layer with the second moments of its inputs, which were gathered under its list's first name.
-
-    Raises:
-        GraphError: when squares of the inputs are beyond float32.
-    """
-    for names in stage:
-        moments = grams[names[0]].matrix / grams[names[0]].rows
-        if not moments.isfinite().all():
-            raise GraphError(
-                f"the inputs of layer {names[0]!r} are too large for their squares to be summed",
-                hint='use method = "rtn", or look at where the model\'s activations grow',
-            )
-        for name in names:
-            yield name, moments
-
-
-def _merged(stages: list[list[str]]) -> Iterator[list[list[str]]]:
-    """At most `_ROUNDS` runs of stages that follow each other."""
-    size = max(1, -(-len(stages) // _ROUNDS))
-    for start in range(0, len(stages), size):
-        yield stages[start : start + size]

@@ -46,19 +46,24 @@ class Group:
     edits: Sequence[Edit]
 
 
+def together(layers: Sequence[Layer]) -> list[list[Layer]]:
+    """The layers, each with those that share a weight with it."""
+    groups: list[list[Layer]] = []
+    place: dict[int, int] = {}
+    for layer in layers:
+        keys = [id(weight) for weight in layer.weights.values()]
+        known = next((place[key] for key in keys if key in place), len(groups))
+        if known == len(groups):
+            groups.append([])
+        groups[known].append(layer)
+        place |= dict.fromkeys(keys, known)
+    return groups
+
+
 def grouped(layers: Sequence[Layer], edits: Iterable[Edit]) -> list[Group]:
     """A group for each layer's edit; layers that share a weight are one group."""
-    groups: list[Group] = []
-    place: dict[int, int] = {}
-    for layer, edit in zip(layers, edits, strict=True):
-        keys = [id(weight) for weight in layer.weights.values()]
-        known = next((place[key] for key in keys if key in place), None)
-        if known is None:
-            groups.append(Group(layer.name, [edit]))
-        else:
-            groups[known] = Group(groups[known].name, [*groups[known].edits, edit])
-        place |= dict.fromkeys(keys, len(groups) - 1 if known is None else known)
-    return groups
+    made = dict(zip((layer.name for layer in layers), edits, strict=True))
+    return [Group(some[0].name, [made[one.name] for one in some]) for some in together(layers)]
 
 
 def within(

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from demiglace.calibration import (
     CalibrationBatches,
-    InputGram,
-    calibrate,
     execution_order,
     row_sensitivities,
 )
@@ -18,8 +16,9 @@ from demiglace.graph import ModelGraph
 from demiglace.passes import Context
 from demiglace.quantization import Layer
 from demiglace_quantizers._budget import Place, Rows, geometric_mean, place_of
-from demiglace_quantizers._by_inputs import has_own_rows, moments_of
+from demiglace_quantizers._by_inputs import has_own_rows
 from demiglace_quantizers._gptq import column_costs
+from demiglace_quantizers._moments import input_moments
 
 _TINY = 1e-100  # the power of a row of zeros
 _LEAST = 1 / 16  # of what errors cost on average for a row's size
@@ -73,10 +72,9 @@ def _columns(
     solvable = {layer.name: layer for layer in layers if has_own_rows(layer, layers)}
     found: dict[Place, Tensor] = {}
     for stage in _bounded(execution_order(model, batches.first(), solvable), solvable):
-        grams = {names[0]: InputGram(torch.float32) for names in stage}
-        calibrate(model, batches, grams, context, stop_early=True)
         seen: dict[int, Tensor] = {}
-        for name, moments in moments_of(stage, grams):
+        for name, inputs in input_moments(model, stage, batches, context):
+            moments = inputs.matrix
             (weight,) = solvable[name].weights.values()
             if id(moments) not in seen:
                 seen = {id(moments): _shares(moments, damping)}

@@ -14,7 +14,7 @@ from demiglace_quantizers._by_inputs import round_by_inputs
 from demiglace_quantizers._gptq import compensated
 from demiglace_quantizers._importance import by_outputs, by_size
 from demiglace_quantizers._lagrangian import cheapest
-from demiglace_quantizers._nearest import Rounded, round_each
+from demiglace_quantizers._nearest import Rounded, alike, round_each
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +43,7 @@ def rounded_within(
     if config.method == "rtn":
         weights = (weight for layer in layers for weight in layer.weights.values())
         rows = {place_of(weight): Rows(weight, by_size(weight)) for weight in weights}
-        done = round_each(layers, _SCHEME, context, method=_Rounding(Budget(rows, bits)).blind)
+        done = round_each(layers, alike(layers, _SCHEME), context, method=_Rounding(Budget(rows, bits)).blind)
     else:
         done = _by_inputs(model, layers, bits, config, context)
     taken = sum(map(coded_bytes, done.weights.values()))
@@ -60,7 +60,11 @@ def _by_inputs(
     rounding = _Rounding(Budget(rows, bits))
     method = RoundingMethod(config.method, rounding.by_inputs, inputs=True)
     options = _Options(config.samples, config.batch_size, config.damping)
-    return round_by_inputs(model, layers, _SCHEME, method, options, context, blind=rounding.blind)
+    schemes = alike(layers, _SCHEME)
+    # The budget weighs errors by the inputs' own moments, means included.
+    return round_by_inputs(
+        model, layers, schemes, method, options, context, blind=rounding.blind, biases=False
+    )
 
 
 class _Rounding:

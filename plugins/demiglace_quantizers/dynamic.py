@@ -46,12 +46,12 @@ class Dynamic(Editor[DynamicConfig]):
 
     def edits(self, model: ModelGraph, context: Context, amount: float | None = None) -> Iterator[Edit]:
         from demiglace.quantization import Scheme
-        from demiglace_quantizers._nearest import round_each
+        from demiglace_quantizers._nearest import alike, round_each
 
         model = model.with_layers()
         layers = chosen(model, self.config, context)
         scheme = Scheme(8, symmetric=True, per_tensor=self.config.granularity == "tensor")
-        rounded = round_each(layers, scheme, context)
+        rounded = round_each(layers, alike(layers, scheme), context)
         inner = _read_by_their_parents(model)
         integer = [layer for layer in layers if _is_linear(layer) and layer.name not in inner]
         report_weights(context, layers, rounded.weights)

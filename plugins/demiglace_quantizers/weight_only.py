@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from demiglace.passes import Context, Contract, Editor, Kind, PassSpec, Problem
 from demiglace.recipe import did_you_mean
@@ -30,6 +31,9 @@ class WeightOnlyConfig(Controlled):
 
     bits: Literal[8, 6, 4, 3, 2] = 8
     """Bits of an integer."""
+    budget: Annotated[float, Field(gt=2, le=8)] | None = None
+    """Mean bits of a weight as stored, scales and zero points included, in place of `bits`: each layer gets
+    2 to 8 bits, so that the outputs on calibration data change least."""
     group_size: Annotated[int, Field(ge=2)] | None = None
     """Consecutive weights of an output's row that share a scale; without it the whole row does. A layer
     whose rows it does not divide is left alone."""
@@ -41,8 +45,9 @@ class WeightOnlyConfig(Controlled):
     method: str = "rtn"
     """How to choose the integers. `rtn` rounds to the nearest. `hqq` fits scales to the bulk of the weights
     and lets a few be far off. `gptq` makes later weights of a row make up for the error of earlier ones, and
-    `adaround` learns for each weight whether to round up or down: both look at the layer's inputs and need
-    calibration data. Plugins may give further ones."""
+    `adaround` learns for each weight whether to round up or down: both look at the layer's inputs, or at what
+    the outputs make of an embedding, let biases take up the mean error, and need calibration data. Plugins
+    may give further ones."""
     samples: Annotated[int, Field(ge=1)] = 256
     """Calibration examples that a method looks at."""
     batch_size: Annotated[int, Field(ge=1)] = 32
@@ -51,12 +56,13 @@ class WeightOnlyConfig(Controlled):
     """What `gptq` adds to the diagonal of the inputs' second moments, as a share of its mean."""
 
     def contract(self) -> Contract:
-        data = ("data.calibration",) if self.method in _LOOKING else ()
+        looks = self.method in _LOOKING or self.budget is not None
+        data = ("data.calibration",) if looks else ()
         # A part of the layers leaves others for a further quantizer, or for training.
         whole = self.targets == ["*"] and not self.ignore
         return Contract.of(
             needs=("weights.float", *data, *self.data_needs()),
-            gives=("weights.quantized", f"weights.int{self.bits}"),
+            gives=("weights.quantized", *([f"weights.int{self.bits}"] if self.budget is None else [])),
             destroys=("weights.float", "weights.masked", "model.trainable") if whole else (),
         )
 
@@ -64,7 +70,15 @@ class WeightOnlyConfig(Controlled):
         whole = "each output" if self.group_size is None else f"each group of {self.group_size} weights"
         kind = "symmetric" if self.symmetric else "asymmetric"
         how = "rounded to the nearest" if self.method == "rtn" else f"by {self.method}"
-        return f"store weights as {self.bits}-bit integers, {kind}, one scale for {whole}, {how}"
+        budget = f"integers of 2 to 8 bits, {self.budget} bits a weight with scales"
+        what = f"{self.bits}-bit integers" if self.budget is None else budget
+        return f"store weights as {what}, {kind}, one scale for {whole}, {how}"
+
+    @model_validator(mode="after")
+    def _bits_or_budget(self) -> WeightOnlyConfig:
+        if self.budget is not None and "bits" in self.model_fields_set:
+            raise ValueError("give `bits` or a `budget`, not both")
+        return self
 
 
 class WeightOnly(Editor[WeightOnlyConfig]):
@@ -96,16 +110,28 @@ class WeightOnly(Editor[WeightOnlyConfig]):
         return Scheme(self.config.bits, self.config.symmetric, self.config.group_size)
 
     def _round(self, model: ModelGraph, layers: list[Layer], context: Context) -> Rounded:
-        from demiglace.quantization import METHODS
         from demiglace.training import refuse
+        from demiglace_quantizers._bits import schemes_within
+        from demiglace_quantizers._nearest import alike
+
+        refuse(self.preflight(model))
+        rounded = partial(self._rounded, model, layers, context)
+        if self.config.budget is None:
+            return rounded(alike(layers, self._scheme()))
+        return rounded(schemes_within(model, layers, self.config, context, rounded))
+
+    def _rounded(
+        self, model: ModelGraph, layers: list[Layer], context: Context, schemes: Mapping[int, Scheme]
+    ) -> Rounded:
+        """All weights as integers of these schemes, by the identity of the weight."""
+        from demiglace.quantization import METHODS
         from demiglace_quantizers._by_inputs import round_by_inputs
         from demiglace_quantizers._nearest import round_each
 
-        refuse(self.preflight(model))
         method = METHODS[self.config.method]
         if method.inputs:
-            return round_by_inputs(model, layers, self._scheme(), method, self.config, context)
-        return round_each(layers, self._scheme(), context, clip=self.config.clip, method=method.round)
+            return round_by_inputs(model, layers, schemes, method, self.config, context)
+        return round_each(layers, schemes, context, clip=self.config.clip, method=method.round)
 
 
 SPEC = PassSpec(

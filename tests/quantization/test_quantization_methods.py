@@ -83,6 +83,58 @@ def test_every_method_works_in_a_recipe(name):
     assert name == "rtn" or f"by {name}" in step.words
 
 
+class Text(nn.Module):
+    """An embedding whose width is mostly lost behind it."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.out = nn.Embedding(50, 32), nn.Linear(32, 8)
+        self.out.weight.data[:, 8:] *= 0.05
+
+    def forward(self, ids):
+        return self.out(self.words(ids)).mean(1)
+
+
+def _text(ids, out=None, **options):
+    torch.manual_seed(0)
+    module = Text().eval()
+    before = module(ids).detach()
+    recipe = {"pass": [{"use": "quantize.weight_only", "bits": 3, "targets": ["words"], **options}]}
+    result = demiglace.run(recipe, model=module, data=[ids], example_inputs=ids[:2], out=out)
+    return float((module(ids).detach() - before).square().mean()), result.record.steps[0]
+
+
+@pytest.mark.parametrize("method", ["gptq", "adaround"])
+def test_an_embedding_is_rounded_by_what_the_model_makes_of_it(method):
+    ids = torch.randint(50, (64, 6), generator=torch.Generator().manual_seed(0))
+    plain, _ = _text(ids)
+    looking, step = _text(ids, method=method)
+    assert looking < 0.6 * plain
+    assert step.warnings == []
+    assert _text(ids, method=method)[0] == looking
+
+
+def test_an_embedding_that_no_output_follows_is_rounded_to_the_nearest_with_a_warning(monkeypatch):
+    ids = torch.randint(50, (64, 6), generator=torch.Generator().manual_seed(0))
+    plain, _ = _text(ids)
+    forward = Text.forward
+    monkeypatch.setattr(Text, "forward", lambda self, ids: forward(self, ids).detach())
+    looking, step = _text(ids, method="gptq")
+    assert looking == plain
+    assert "rounded to the nearest: no gradient reaches" in step.warnings[0]
+
+
+@pytest.mark.parametrize("method", ["gptq", "adaround"])
+def test_biases_take_up_the_mean_error_of_rounding_by_inputs(method):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1, groups=2), nn.Flatten(), nn.Linear(512, 6)).eval()
+    values = torch.rand(64, 4, 8, 8) + 1
+    means = module[0](values).detach().mean((0, 2, 3))
+    recipe = {"pass": [{"use": "quantize.weight_only", "bits": 2, "method": method}]}
+    demiglace.run(recipe, model=module, data=[values], example_inputs=values[:2])
+    torch.testing.assert_close(module[0](values).detach().mean((0, 2, 3)), means, rtol=0, atol=1e-4)
+
+
 def test_the_built_in_methods_come_in_by_the_hook():
     import demiglace_quantizers
 

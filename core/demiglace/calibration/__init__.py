@@ -4,7 +4,7 @@ from demiglace.calibration.batches import CalibrationBatches, calibration_batche
 from demiglace.calibration.changes import branch_changes
 from demiglace.calibration.collector import Collector, GradientCollector, TensorCollector
 from demiglace.calibration.gradients import Taylor
-from demiglace.calibration.gram import InputGram
+from demiglace.calibration.gram import InputGram, OutputGram
 from demiglace.calibration.histogram import Histogram
 from demiglace.calibration.least_squares import LeastSquares, Solution
 from demiglace.calibration.moments import Moments
@@ -13,7 +13,7 @@ from demiglace.calibration.order import execution_order
 from demiglace.calibration.ranges import Ranges
 from demiglace.calibration.rows import has_input_rows, input_rows
 from demiglace.calibration.run import calibrate
-from demiglace.calibration.sensitivity import row_sensitivities
+from demiglace.calibration.sensitivity import projected, row_sensitivities
 from demiglace.calibration.several import Several
 from demiglace.calibration.solvable import solvable_stages
 from demiglace.calibration.statistics import Inputs, Statistics, layer_of_weight
@@ -30,6 +30,7 @@ __all__ = [
     "LeastSquares",
     "Moments",
     "NormalEquations",
+    "OutputGram",
     "Ranges",
     "Several",
     "Solution",
@@ -46,6 +47,7 @@ __all__ = [
     "input_rows",
     "layer_of_weight",
     "normal_equations",
+    "projected",
     "row_sensitivities",
     "solvable_stages",
     "undisturbed",

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from demiglace.calibration.collector import Collector
+from demiglace.calibration.collector import Collector, GradientCollector
 from demiglace.calibration.rows import input_rows
 
 
@@ -57,3 +57,28 @@ class InputGram(Collector):
         if value is None:
             raise ValueError("nothing was gathered: the layer was never called")
         return value
+
+
+class OutputGram(GradientCollector):
+    """The mean of `g g^T` over all rows `g` of the gradient at a layer's output, `[k, k]`, float32.
+
+    With the loss `projected` it tells what a change `e` of such a row does to the model's outputs: the mean
+    of the squared change is `e G e^T` to first order.
+    """
+
+    def __init__(self) -> None:
+        self._matrix: Tensor | None = None
+        self._rows = 0
+
+    def see_gradient(self, module: nn.Module, output: Tensor, gradient: Tensor) -> None:
+        rows = gradient.float().flatten(0, -2)
+        added = rows.T @ rows
+        self._matrix = added if self._matrix is None else self._matrix + added
+        self._rows += len(rows)
+
+    @property
+    def matrix(self) -> Tensor:
+        """`[k, k]`."""
+        if self._matrix is None:
+            raise ValueError("nothing was gathered: the layer was never called")
+        return self._matrix / self._rows

@@ -55,8 +55,8 @@ def row_sensitivities(
             if len(batch) == 0:
                 continue
             refuse_nonfinite_data(batch)
-            projected = _projected(run_batch(model.module, batch), batch, generator)
-            gradients = torch.autograd.grad(projected, list(weights.values()), allow_unused=True)
+            loss = projected(run_batch(model.module, batch), batch, generator)
+            gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
             for name, gradient in zip(weights, gradients, strict=True):
                 if gradient is not None:
                     squares = gradient.flatten(1).double().square().mean(1).cpu()
@@ -68,8 +68,14 @@ def row_sensitivities(
     return {name: _smoothed(one, reached[name]) / examples for name, one in sums.items() if one.any()}
 
 
-def _projected(outputs: Any, batch: Batch, generator: torch.Generator) -> Tensor:
-    """The sum of all floating-point outputs with random signs, padding left out."""
+def projected(outputs: Any, batch: Batch, generator: torch.Generator) -> Tensor:
+    """The sum of all floating-point outputs with random signs, padding left out.
+
+    Its squared gradient is in the mean the sum of the squared gradients of all outputs.
+
+    Raises:
+        UsageError: when no output has a gradient.
+    """
     terms = []
     for leaf in _floats(outputs):
         value = without_padding(leaf, padding(batch))

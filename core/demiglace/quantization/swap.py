@@ -73,6 +73,8 @@ def weight_only_swap(
     name: str,
     module: nn.Module,
     weights: Mapping[str, StoredWeight],
+    *,
+    tensors: Mapping[str, Tensor] | None = None,
 ) -> Swap:
     """The edit that replaces a layer by one with these integer weights and floating-point arithmetic.
 
@@ -80,11 +82,13 @@ def weight_only_swap(
         name: of the layer.
         module: the layer; it has no `refusal`.
         weights: by their own names in the layer.
+        tensors: new values of its other tensors, by their own names.
     """
     base = _base(module)
     if base is None:
         raise ValueError(f"layer {name!r} cannot hold integers")
-    return quantized_swap(name, module, _IN_GRAPH if isinstance(module, Layer) else _TYPES[base], weights)
+    kind = _IN_GRAPH if isinstance(module, Layer) else _TYPES[base]
+    return quantized_swap(name, module, kind, weights, tensors=tensors)
 
 
 def quantized_swap(
