@@ -141,7 +141,7 @@ class Budget:
         """
         rows = self._weights[place]
         count = rows.matrix.numel()
-        correction = max(-_CORRECTION, min(_CORRECTION, self._over / self._left))
+        correction = max(-_CORRECTION, min(_CORRECTION, self._over / max(1, self._left)))
         allowed = self._planned[place] - correction * count
         weight = _attempted(rows, self._level, allowed, attempt)
         self._over += 8 * coded_bytes(weight) - self._planned[place]

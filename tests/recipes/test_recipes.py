@@ -29,6 +29,7 @@ TESTED_APART = {
         "lenet-static-int8",
         "lenet-ternary",
         "int4-gptq",
+        "digits-rate",
         "lenet-bf16",
         "static-controlled",
     ),

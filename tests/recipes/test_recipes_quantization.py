@@ -50,3 +50,13 @@ def test_control_keeps_the_drop_on_the_validation_split_and_names_what_went_back
     assert set(figures["returned"]) == set(result.steps[1].left_alone)
     for name in figures["returned"]:
         assert result.model.get_submodule(name).weight.dtype == torch.float32
+
+
+def test_digits_rate_writes_a_file_of_its_bits_that_computes_the_same(tmp_path):
+    result = demiglace.run("recipe:digits-rate", out=tmp_path / "run")
+    assert result.passed, [str(gate) for gate in result.gates]
+    [file] = (tmp_path / "run").rglob("*.dgz")
+    weights = 784 * 256 + 256 * 128 + 128 * 10
+    assert file.stat().st_size <= 1.02 * 1.5 * weights / 8 + 4 * (256 + 128 + 10) + 1500
+    inputs = torch.rand(3, 1, 28, 28)
+    assert torch.equal(demiglace.load(file)(inputs), result.model(inputs))
