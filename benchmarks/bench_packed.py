@@ -1,6 +1,7 @@
 """Packing and loading on one core: ratio to raw float32, speed in MB of raw weights, memory beyond the model.
 
-Random weights: trained ones are a little smaller. Prints one line a case; returns 1 when a bar is missed.
+Random weights: trained ones are a little smaller. Prints one line a case, with the largest section of
+integers relative to their order-0 entropy and 64 bytes; returns 1 when a bar is missed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+ENTROPY_BAR = 1.01  # of a section of integers, less 64 bytes, to their order-0 entropy
 SPEED_BAR = 50  # MB of raw weights a second
 MEMORY_BAR = 64  # MB beyond the model
 RATIO_BARS = {"float32": 0.88, "bfloat16": 0.36, "int8": 0.26, "int4": 0.14, "sparse90": 0.15}  # of float32
@@ -36,18 +38,20 @@ def main() -> int:
 def case(model: str, name: str, level: str) -> bool:
     command = [sys.executable, __file__, model, "--one", name, "--level", level]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    ratio, packing, loading, memory = map(float, printed.split())
+    ratio, packing, loading, memory, section = map(float, printed.split())
     print(
         f"{model:10} {name:9} {ratio:6.4f} of float32 (bar {RATIO_BARS[name]}), packed {packing:4.0f} MB/s, "
-        f"loaded {loading:4.0f} MB/s, {memory:4.0f} MB beyond the model"
+        f"loaded {loading:4.0f} MB/s, {memory:4.0f} MB beyond the model, "
+        f"sections at most {section:.4f} of their entropy"
     )
     # The levels differ in speed: the bar is the default's.
     fast = level == "max" or min(packing, loading) >= SPEED_BAR
-    return ratio <= RATIO_BARS[name] and fast and memory <= MEMORY_BAR
+    small = ratio <= RATIO_BARS[name] and section <= ENTROPY_BAR
+    return small and fast and memory <= MEMORY_BAR
 
 
-def measured(model: str, name: str, context: bool) -> tuple[float, float, float, float]:
-    """Ratio, MB/s packed, MB/s loaded and MB of memory beyond the model."""
+def measured(model: str, name: str, context: bool) -> tuple[float, float, float, float, float]:
+    """Ratio, MB/s packed, MB/s loaded, MB of memory beyond the model, and the largest section's ratio."""
     from torchvision.models import get_model
 
     from demiglace.artifact import SourceOrigin, load
@@ -66,9 +70,18 @@ def measured(model: str, name: str, context: bool) -> tuple[float, float, float,
         packed, memory = time.process_time(), peak_bytes() - before
         load(path, resolve=lambda source, _: lambda: get_model(source))
         loaded = time.process_time()
+        section = largest_section(path)
     raw = 4 * weights
     speeds = raw / 1e6 / (packed - started), raw / 1e6 / (loaded - packed)
-    return written.bytes / raw, *speeds, memory / 1e6
+    return written.bytes / raw, *speeds, memory / 1e6, section
+
+
+def largest_section(path: Path) -> float:
+    """The largest ratio of a section of integers, less 64 bytes, to their order-0 entropy; 0 without any."""
+    from demiglace.artifact.inspection import inspect
+
+    found = [one for one in inspect(path).tensors if one.dtype.startswith("int") and one.entropy]
+    return max((8 * (one.bytes - 64) / (one.entropy * one.elements) for one in found), default=0.0)
 
 
 def quantized(bits: int):

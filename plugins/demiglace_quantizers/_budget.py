@@ -22,7 +22,7 @@ from demiglace_quantizers._lagrangian import HIGH, counts_of, entropy, rounded
 _SCHEME = Scheme(8)
 _GRID = 8  # step sizes in an octave: neighbours differ by 9 %, which costs next to nothing and codes well
 _SAMPLE = 1 << 16  # weights of a tensor that the search looks at
-_HALVINGS = 24  # of the range of levels
+_HALVINGS = 16  # of the range of levels
 _CORRECTION = 0.5  # bits a weight, at most, that a weight makes up for what those before it took too much
 _ATTEMPTS = 4  # at rounding a weight into its bits
 _NEAR = 0.005  # of its bits, which ends them

@@ -137,6 +137,17 @@ def test_words_that_come_get_finer_steps_and_the_others_are_kept(tmp_path):
     assert result.model.head.weight_codes.data_ptr() == result.model.words.weight_codes.data_ptr()
 
 
+def test_rows_whose_gradients_vanish_by_saturation_are_kept(tmp_path):
+    module = _network()
+    module[1] = nn.Hardtanh()
+    with torch.no_grad():
+        module[0].bias[:32] = 50.0
+    before = module[0].weight.detach().clone()
+    result, _ = _rated(module, tmp_path, bits_per_weight=3.0)
+    error = (result.model[0].weight - before).square().sum(1) / before.square().sum(1)
+    assert error[32:].mean() < error[:32].mean() < 0.25
+
+
 def test_without_data_a_row_of_small_weights_has_a_smaller_step(tmp_path):
     module = _network()
     with torch.no_grad():
