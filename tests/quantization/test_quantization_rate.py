@@ -60,7 +60,7 @@ def _rated(module, folder, *before, data=None, **options):
     passes = [*before, {"use": "quantize.rate", **options}, {"use": "export.packed"}]
     recipe = {"name": "q", "pass": passes}
     result = demiglace.run(
-        recipe, model=module.eval(), data=[data], example_inputs=data[:2], out=folder / "run"
+        recipe, model=module.eval(), data=list(data.split(32)), example_inputs=data[:2], out=folder / "run"
     )
     [file] = (folder / "run").rglob("*.dgz")
     return result, file
@@ -145,7 +145,7 @@ def test_rows_whose_gradients_vanish_by_saturation_are_kept(tmp_path):
     before = module[0].weight.detach().clone()
     result, _ = _rated(module, tmp_path, bits_per_weight=3.0)
     error = (result.model[0].weight - before).square().sum(1) / before.square().sum(1)
-    assert error[32:].mean() < error[:32].mean() < 0.25
+    assert error[32:].mean() < error[:32].mean() < 0.5
 
 
 def test_without_data_a_row_of_small_weights_has_a_smaller_step(tmp_path):
