@@ -45,7 +45,8 @@ def _opened(job: dict[str, Any]) -> nn.Module:
 
     if job["runtime"] == "eager":
         return load(job["path"], allow_code=job["code"])
-    return discover().open_file(job["runtime"], job["path"], threads=job["threads"])
+    settings = {"threads": job["threads"], "options": job["options"]}
+    return discover().open_file(job["runtime"], job["path"], **settings)
 
 
 def _forget_peak() -> int:

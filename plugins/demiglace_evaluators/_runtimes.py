@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,8 +25,10 @@ EAGER, INDUCTOR = "eager", "inductor"
 Precision = Literal["fp32", "bf16"]
 
 
-def runtime_problems(runtimes: Sequence[str], registry: Registry) -> Iterator[Problem]:
-    """Runtimes that are not known, or that something is missing for, each with what to do."""
+def runtime_problems(
+    runtimes: Sequence[str], options: Mapping[str, Any], registry: Registry
+) -> Iterator[Problem]:
+    """Runtimes that are not known or miss something, and options for runtimes that are not asked for."""
     from demiglace.training import compile_problems
 
     known = {EAGER, INDUCTOR, *registry.runtimes}
@@ -41,6 +43,10 @@ def runtime_problems(runtimes: Sequence[str], registry: Registry) -> Iterator[Pr
         elif name != EAGER and (missing := registry.runtimes[name].missing()):
             hint = f"pip install '{registry.runtimes[name].install}', or leave it out"
             yield Problem(f"the runtime {name!r} needs {' and '.join(missing)}, not installed here", at, hint)
+    for name in options:
+        if name not in runtimes or name in {EAGER, INDUCTOR}:
+            message = f"{name!r} is none of the runtimes that take options here"
+            yield Problem(message, ("runtime_options", name), "name it in runtimes")
 
 
 def _without(hint: str | None) -> str:
@@ -67,8 +73,19 @@ def workplace() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How a runtime computes."""
+
+    threads: int
+    #: Of floating-point arithmetic.
+    precision: Precision = "fp32"
+    #: The runtime's own, by its own names.
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
 def put_to_work(
-    runtime: str, model: ModelGraph, context: Context, folder: Path, threads: int, precision: Precision
+    runtime: str, model: ModelGraph, context: Context, folder: Path, settings: Settings
 ) -> Running:
     """A model in a runtime, ready to be called.
 
@@ -76,15 +93,14 @@ def put_to_work(
         runtime: one that `runtime_problems` has nothing against.
         model: in eval mode.
         context: of the step.
-        folder: an empty one for files, made here.
-        threads: that compute.
-        precision: of floating-point arithmetic.
+        folder: where files go; made here.
+        settings: how the runtime computes.
     """
     if runtime == EAGER:
-        return _eager(model.module, precision)
+        return _eager(model.module, settings.precision)
     if runtime == INDUCTOR:
-        return _compiled(model.module, precision)
-    return _exported(runtime, model, context, folder, threads, precision)
+        return _compiled(model.module, settings.precision)
+    return _exported(runtime, model, context, folder, settings)
 
 
 def _eager(module: nn.Module, precision: Precision) -> Running:
@@ -118,13 +134,11 @@ def _autocast(precision: Precision) -> Any:
     return nullcontext() if precision == "fp32" else torch.autocast("cpu", torch.bfloat16)
 
 
-def _exported(
-    runtime: str, model: ModelGraph, context: Context, folder: Path, threads: int, precision: Precision
-) -> Running:
+def _exported(runtime: str, model: ModelGraph, context: Context, folder: Path, settings: Settings) -> Running:
     from demiglace.plugins import discover
 
     file = exported(runtime, model, context, folder)
-    module = discover().open_file(runtime, file, threads=threads, precision=precision)
+    module = discover().open_file(runtime, file, **vars(settings))
     told: Callable[[], Sequence[Ran]] = getattr(module, "ran", list)
     return Running(lambda example: module(*example.args, **example.kwargs), lambda _: told())
 

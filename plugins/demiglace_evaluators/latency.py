@@ -11,11 +11,12 @@ from pydantic import Field
 
 from demiglace.errors import UsageError
 from demiglace.passes import Config, Context, Contract, Evaluator, Kind, Metric, PassSpec, Problem
+from demiglace_evaluators.runtime_options import RuntimeOptions
 
 if TYPE_CHECKING:
     from demiglace.graph import Example, ModelGraph
     from demiglace.measure import Timing
-    from demiglace_evaluators._runtimes import Running
+    from demiglace_evaluators._runtimes import Precision, Running
 
 Timings: TypeAlias = "Mapping[tuple[str, str], Timing]"
 """By runtime, and by whether it is the `model` or the `fp32` that it is compared with."""
@@ -38,6 +39,8 @@ class LatencyConfig(Config):
     """Threads that compute, in each runtime; left out: as many as the run has."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """What the model's floating-point values are computed in; what it is compared with stays fp32."""
+    runtime_options: dict[str, RuntimeOptions] = Field(default={})
+    """Options of runtimes of files by their own names, `{ openvino = { NUM_STREAMS = 1 } }`."""
     rounds: Annotated[int, Field(ge=5, le=10000)] = 30
     """How often each is read, at most."""
     seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
@@ -72,7 +75,7 @@ class Latency(Evaluator[LatencyConfig]):
         from demiglace.plugins import discover
         from demiglace_evaluators._runtimes import runtime_problems
 
-        yield from runtime_problems(self.config.runtimes, discover())
+        yield from runtime_problems(self.config.runtimes, self.config.runtime_options, discover())
 
     def measure(self, model: ModelGraph, context: Context) -> Mapping[str, Metric]:
         import torch
@@ -118,9 +121,9 @@ class Latency(Evaluator[LatencyConfig]):
         self, model: ModelGraph, context: Context, folder: Path, threads: int
     ) -> dict[tuple[str, str], Running]:
         """The model and its fp32 in each runtime; eager fp32 in any case."""
-        from demiglace_evaluators._runtimes import EAGER, in_floating_point, put_to_work
+        from demiglace_evaluators._runtimes import EAGER, Settings, in_floating_point, put_to_work
 
-        forms = {
+        forms: dict[str, tuple[ModelGraph, Precision]] = {
             "model": (model, self.config.precision),
             "fp32": (in_floating_point(model, context), "fp32"),
         }
@@ -128,8 +131,9 @@ class Latency(Evaluator[LatencyConfig]):
         found = {}
         for runtime, form in context.track(dict.fromkeys([*wanted, (EAGER, "fp32")]), "preparing"):
             graph, precision = forms[form]
+            settings = Settings(threads, precision, self.config.runtime_options.get(runtime, {}))
             place = folder / f"{runtime}-{form}"
-            found[runtime, form] = put_to_work(runtime, graph, context, place, threads, precision)
+            found[runtime, form] = put_to_work(runtime, graph, context, place, settings)
         return found
 
     def _timed(

@@ -24,6 +24,7 @@ from demiglace.passes import (
     Problem,
     allowed_code,
 )
+from demiglace_evaluators.runtime_options import RuntimeOptions
 
 if TYPE_CHECKING:
     from demiglace.graph import Example, ModelGraph
@@ -45,6 +46,9 @@ class MemoryConfig(Config):
     """Examples in the call."""
     threads: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Threads that compute; left out: as many as the run has."""
+
+    runtime_options: dict[str, RuntimeOptions] = Field(default={})
+    """Options of runtimes of files by their own names, `{ openvino = { NUM_STREAMS = 1 } }`."""
 
     def contract(self) -> Contract:
         return Contract.of(wants=("baseline",))
@@ -72,7 +76,8 @@ class Memory(Evaluator[MemoryConfig]):
         from demiglace.plugins import discover
         from demiglace_evaluators._runtimes import INDUCTOR, runtime_problems
 
-        yield from runtime_problems([one for one in self.config.runtimes if one != INDUCTOR], discover())
+        others = [one for one in self.config.runtimes if one != INDUCTOR]
+        yield from runtime_problems(others, self.config.runtime_options, discover())
         if INDUCTOR in self.config.runtimes:
             at = ("runtimes", self.config.runtimes.index(INDUCTOR))
             yield Problem("the peak of compiled code is its compiler's", at, 'leave "inductor" out')
@@ -117,7 +122,8 @@ class Memory(Evaluator[MemoryConfig]):
 
         code = [str(path.resolve()) for path in allowed_code()]
         threads = self.config.threads or torch.get_num_threads()
-        common = {"runtime": runtime, "threads": threads, "code": code}
+        options = self.config.runtime_options.get(runtime, {})
+        common = {"runtime": runtime, "threads": threads, "options": options, "code": code}
         if runtime == EAGER:
             return common | {"path": str(saved(model, folder)), "imports": ["demiglace.api"]}
         needed = list(discover().runtimes[runtime].requires)

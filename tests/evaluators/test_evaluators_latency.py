@@ -109,7 +109,7 @@ def test_a_slow_model_is_warned_of(monkeypatch):
     from demiglace import measure
 
     def slow(calls, **_):
-        return {key: Timing(2.0 if key[1] == "model" else 1.0, 1.0, 3.0, 5, 1) for key in calls}
+        return {key: Timing(2.0 if key[1] == "model" else 1.0, 1.0, 3.0, 1.0, 5, 1) for key in calls}
 
     monkeypatch.setattr(measure, "in_turn", slow)
     step = run().steps[-1]
@@ -156,6 +156,29 @@ def test_without_a_compiler_inductor_is_refused_before_anything_runs(monkeypatch
 def test_without_an_example_it_says_what_to_give():
     with pytest.raises(UsageError, match="example input"):
         demiglace.run({"pass": [SHORT]}, model=net())
+
+
+def test_a_third_partys_runtime_runs_what_its_exporter_wrote(acme):
+    step = run(
+        {"use": "quantize.weight_only"},
+        runtimes=["acme"],
+        threads=1,
+        runtime_options={"acme": {"fast": True}},
+    )
+    figures = step.steps[-1].figures
+    assert acme.OPENED == [(1, "fp32", {"fast": True})] * 2  # the model and its fp32
+    assert figures["ran"] == {"acme": [{"name": "all", "operator": "Everything", "precision": "int8"}]}
+    assert {"latency_acme_b1", "speedup_own_acme_b4"} <= set(step.metrics)
+
+
+def test_precision_is_that_of_the_model_alone(acme):
+    run(runtimes=["acme"], precision="bf16")
+    assert [precision for _, precision, _ in acme.OPENED] == ["bf16", "fp32"]
+
+
+def test_options_of_a_runtime_that_is_not_asked_for_are_told(acme):
+    with pytest.raises(RecipeError, match="none of the runtimes that take options"):
+        run(runtimes=["eager"], runtime_options={"acme": {}})
 
 
 @pytest.mark.slow

@@ -63,3 +63,8 @@ def test_what_no_other_process_can_build_is_told():
 def test_compiled_code_is_refused():
     with pytest.raises(RecipeError, match="the peak of compiled code is its compiler's"):
         run(model=Own(), runtimes=["inductor"])
+
+
+def test_a_runtime_of_files_is_measured_in_its_own_process(acme):
+    step = run({"use": "quantize.weight_only"}, model=Own(), runtimes=["acme"]).steps[-1]
+    assert step.metrics["memory_acme_b1"].value > 10e6

@@ -103,8 +103,8 @@ def test_it_moves_to_another_dtype_and_back():
 
 def timed(monkeypatch, speedup):
     def in_turn(calls, **_):
-        dense = Timing(speedup, speedup, speedup, 5, 1)
-        return {"dense": dense, "sparse": Timing(1.0, 1.0, 1.0, 5, 1)}
+        dense = Timing(speedup, speedup, speedup, speedup, 5, 1)
+        return {"dense": dense, "sparse": Timing(1.0, 1.0, 1.0, 1.0, 5, 1)}
 
     monkeypatch.setattr("demiglace.measure.in_turn", in_turn)
 
