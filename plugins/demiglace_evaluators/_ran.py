@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,10 +13,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from demiglace.passes import Ran
 
-_PRODUCTS = ("conv", "mm", "mv", "linear", "attention")
-"""What the names of operators contain that multiply matrices."""
+_PRODUCT = re.compile(
+    r"conv(?!ert)|gemm|matmul|fullyconnected|attention|linear|(?<![a-z])(add|b|baddb|int_)?m[mv](?![a-z])"
+)
+"""What the names of operators contain that multiply matrices, in lower case."""
+_OTHERS = re.compile(r"qlinear(?=[a-z])|quantizelinear")
+"""What names contain that have `linear` in them and multiply nothing: `QLinearAdd`, `QuantizeLinear`."""
 _INTEGER = ("int_mm", "qlinear", "qconv", "int8", "quantized")
 _NAMES = {"float32": "fp32", "float64": "fp64", "float16": "fp16", "bfloat16": "bf16"}
+
+
+def multiplies(operator: str) -> bool:
+    """Whether an operator of PyTorch or of a runtime multiplies matrices, by its name."""
+    return _PRODUCT.search(_OTHERS.sub("", operator.lower())) is not None
 
 
 class _Watch(TorchDispatchMode):
@@ -28,7 +38,7 @@ class _Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = str(func.overloadpacket).rpartition(".")[2]
-        if any(part in name for part in _PRODUCTS):
+        if multiplies(name):
             self.found.append(Ran(self.layers[-1], name, _precision(args)))
         return func(*args, **(kwargs or {}))
 
@@ -83,7 +93,7 @@ def ran_compiled(call: Callable[[], object]) -> list[Ran]:
 
 def _is_product(event: Any) -> bool:
     library, colons, name = event.name.partition("::")
-    return bool(colons) and library.isidentifier() and any(part in name for part in _PRODUCTS)
+    return bool(colons) and library.isidentifier() and multiplies(name)
 
 
 def _inside_product(event: Any) -> bool:

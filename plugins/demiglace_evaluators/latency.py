@@ -167,13 +167,16 @@ def _told(
     at_work: Mapping[tuple[str, str], Running], example: Example, context: Context
 ) -> dict[str, list[dict[str, str]]]:
     """What each runtime computes of the model, as it tells itself."""
+    from demiglace_evaluators._ran import multiplies
+
     found = {}
     for (runtime, form), running in at_work.items():
         if form == "model":
             ran = running.ran(example)
             found[runtime] = [asdict(one) for one in ran]
-            integer = sum(one.precision.startswith("int8") for one in ran)
-            context.note(f"{runtime} computes {integer} of {len(ran)} operators in int8")
+            products = [one for one in ran if multiplies(one.operator)]
+            integer = sum(one.precision == "int8" for one in products)
+            context.note(f"{runtime} computes {integer} of {len(products)} matrix products in int8")
     return found
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from demiglace.graph import Edit, ModelGraph, Weight
     from demiglace.quantization import SparseWeight
 
-_ROUNDS, _SECONDS = 15, 2.0
+_ROUNDS, _SECONDS = 30, 2.0
 """How often each layer is read in both forms, at most, and in which time."""
 
 

@@ -12,7 +12,7 @@ from demiglace.graph import ModelGraph
 from demiglace.machine import compiler
 from demiglace.measure import Timing, in_turn
 from demiglace.passes import Context
-from demiglace_evaluators._ran import ran_eager
+from demiglace_evaluators._ran import multiplies, ran_eager
 from demiglace_evaluators.latency import Latency, LatencyConfig
 
 SHORT = {"use": "evaluate.latency", "seconds": 0.01, "rounds": 5, "batch_sizes": [1, 4]}
@@ -87,7 +87,28 @@ def test_it_tells_which_layers_multiply_integers():
     result = run({"use": "quantize.dynamic"})
     ran = {one["name"]: one["precision"] for one in result.steps[-1].figures["ran"]["eager"]}
     assert ran == {"0": "fp32", "3": "int8"}
-    assert "eager computes 1 of 2 operators in int8" in result.steps[-1].notes
+    assert "eager computes 1 of 2 matrix products in int8" in result.steps[-1].notes
+
+
+PRODUCTS = """
+    QLinearConv FusedConv MatMulInteger QGemm DynamicQuantizeMatMul FullyConnected MatMul Convolution addmm
+    _int_mm aten::mm baddbmm mv convolution onednn::qlinear_pointwise mkldnn::_linear_pointwise
+    mkl::_mkl_linear MultiHeadAttention
+"""
+OTHERS = """
+    QuantizeLinear DequantizeLinear QLinearAdd QLinearGlobalAveragePool Convert Const MVN Relu Eltwise
+    Multiply Softmax add FakeQuantize Reorder
+"""
+
+
+@pytest.mark.parametrize("name", PRODUCTS.split())
+def test_what_multiplies_matrices_is_known_by_name(name):
+    assert multiplies(name)
+
+
+@pytest.mark.parametrize("name", OTHERS.split())
+def test_what_multiplies_none_is_not_counted(name):
+    assert not multiplies(name)
 
 
 def test_products_are_told_by_the_innermost_layer_and_hooks_go_again():

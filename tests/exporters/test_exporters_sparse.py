@@ -17,6 +17,8 @@ from demiglace.testing import EditorConformance
 from demiglace_exporters import sparse
 from demiglace_exporters.sparse import SPEC, SparseConfig
 
+pytestmark = pytest.mark.needs_no_runtime
+
 PRUNE = {"use": "prune.magnitude", "amount": 0.9, "scope": "layer", "targets": ["0", "2"]}
 ALWAYS = {"use": "deploy.sparse", "min_speedup": 0.0}
 
@@ -73,6 +75,7 @@ def test_it_counts_as_before_and_takes_eight_bytes_a_nonzero():
     dense, made = run(PRUNE), run(PRUNE, ALWAYS)
     before, after = dense.steps[-1].after, made.steps[-1].after
     assert (after.parameters, after.zeros) == (before.parameters, before.zeros)
+    assert set(after.pruned) == set(before.pruned) == {"0.weight", "2.weight"}
     layer = after.layers["0.weight"]
     assert layer.parameters == 24 * 40
     assert layer.bits == 8 * (8 * (layer.parameters - layer.zeros) + 4 * 41)

@@ -8,6 +8,8 @@ from torch import nn
 
 import demiglace
 
+pytestmark = pytest.mark.needs_no_runtime
+
 INPUTS = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
 
 

@@ -8,6 +8,8 @@ import demiglace
 from demiglace.errors import RecipeError
 from demiglace.machine import compiler
 
+pytestmark = pytest.mark.needs_no_runtime
+
 X = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,7 @@ class Footprint:
     #: By parameter name.
     layers: Mapping[str, LayerFootprint]
     #: Parameters that were pruned: those with a mask; of a model without masks, those of at least two
-    #: dimensions with a zero.
+    #: dimensions with a zero. Weights that are held without their zeros are among them.
     pruned: tuple[str, ...] = ()
 
     @property
@@ -102,8 +102,9 @@ def measure(model: ModelGraph, example: Example | None = None) -> Footprint:
 def _pruned(model: ModelGraph, layers: Mapping[str, LayerFootprint]) -> tuple[str, ...]:
     masked = tuple(name for name in layers if name in model.masks)
     weights = (name for name, tensor in model.module.named_parameters() if tensor.dim() > 1)
+    sparse = tuple(name for name, _ in _of_layers(model.module, ("sparse_weights",)))
     # What rounds to zero was not pruned: quantized weights do not count here.
-    return masked or tuple(name for name in weights if layers[name].zeros)
+    return (masked or tuple(name for name in weights if layers[name].zeros)) + sparse
 
 
 def _tensors(module: nn.Module) -> Iterator[Tensor]:
@@ -133,10 +134,10 @@ def _held(module: nn.Module) -> dict[str, LayerFootprint]:
     return found
 
 
-def _of_layers(module: nn.Module) -> Iterator[tuple[str, Any]]:
-    """The weights that layers hold, by their qualified names."""
+def _of_layers(module: nn.Module, methods: Sequence[str] = _HELD) -> Iterator[tuple[str, Any]]:
+    """The weights that layers give by some of their methods, by their qualified names."""
     for path, holder in module.named_modules():
-        for own, weight in (each for method in _HELD for each in getattr(holder, method, tuple)()):
+        for own, weight in (each for method in methods for each in getattr(holder, method, tuple)()):
             yield (f"{path}.{own}" if path else own), weight
 
 
