@@ -23,8 +23,8 @@ class PackedConfig(Config):
     file: Annotated[str, Field(pattern=r"^[\w][\w.-]*$")] = "model.dgz"
     """The file's name in the step's folder of the run directory."""
     level: Literal["default", "max"] = "default"
-    """`max` also looks for rows and columns whose integers are better coded apart: smaller or equal, and
-    slower to write."""
+    """`max` also looks at what rows, columns and neighbours say of each integer: smaller or equal, most so
+    for sparse weights, and slower to write and to load."""
 
     def words(self) -> str:
         return f"write {self.file}, packed{' as small as it gets' if self.level == 'max' else ''}"

@@ -179,6 +179,21 @@ FORGED = {
         [b"\x03\x01\x01\x00"],
         "no word",
     ),
+    "mixed integers of too large a class": (
+        header(tensors={"t": ["uint8", [2, 4], 0]}),
+        [b"\x01\x05\x00\x08\x00\x01\x00"],
+        "mixed",
+    ),
+    "mixed integers without a lag": (
+        header(tensors={"t": ["uint8", [2, 4], 0]}),
+        [b"\x01\x05\x00\x00\x00\x00\x00"],
+        "mixed",
+    ),
+    "mixed integers with something left": (
+        header(tensors={"t": ["uint8", [2, 4], 0]}),
+        [b"\x01\x05\x00\x00\x00\x01\x05" + bytes(range(1, 21))],
+        "more than was pushed",
+    ),
     "more words than it has": (header(tensors={"t": ["float32", [4], 0]}), [bytes(17) + b"\x01"], "longer"),
     "more blocks than tensors": (header(), [b"\0"], "more blocks"),
     "another model": (header(), [], "not the model that was packed"),

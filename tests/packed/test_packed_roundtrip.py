@@ -12,7 +12,7 @@ from packed_models import Holder
 from torch import nn
 
 from demiglace.artifact import CallerOrigin, GraphOrigin, load, open_artifact, state_digest
-from demiglace.artifact.packed import blocks, pack, unpack
+from demiglace.artifact.packed import blocks, mixed, pack, unpack
 from demiglace.artifact.packed.integers import decode as decode_integers
 from demiglace.artifact.packed.integers import encode as encode_integers
 from demiglace.artifact.packed.stream import Cursor
@@ -75,6 +75,35 @@ def test_integers_of_any_kind_come_back(content, most, columns, context):
     cursor = Cursor(encode_integers(symbols, columns, context))
     assert np.array_equal(decode_integers(cursor, len(symbols), columns), symbols)
     assert cursor.rest_is_padding()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 9),
+    st.integers(1, 40),
+    st.integers(0, 255),
+    st.sampled_from([2, 30, 256]),
+    st.integers(0, 99),
+)
+def test_mixed_integers_come_back_whatever_they_are(rows, columns, usual, kinds, seed):
+    rng = np.random.default_rng(seed)
+    symbols = rng.integers(0, kinds, (rows, columns), dtype=np.uint8) + np.uint8(usual)
+    symbols[rng.random((rows, columns)) < rng.random()] = usual
+    cursor = Cursor(mixed.encode(symbols, usual))
+    assert np.array_equal(mixed.decode(cursor, rows, columns), symbols.reshape(-1))
+    assert cursor.rest_is_padding()
+
+
+def test_neighbours_that_are_alike_pay(packed):
+    # Columns are places of an image of 28 x 28, and weights near its middle are not zero.
+    row, column = torch.arange(784) // 28, torch.arange(784) % 28
+    present = torch.rand(100, 784) < 0.2 * torch.exp(-((row - 14) ** 2 + (column - 14) ** 2) / 40.0)
+    tensor = ((torch.randn(100, 784) * 2).round() * present).to(torch.int8)
+    plain, _ = packed(t=tensor)
+    mixed_file, back = packed(t=tensor, context=True)
+    assert torch.equal(back.tensors["t"], tensor)
+    assert back.stored["t"].encoding == "entropy-coded, mixed contexts"
+    assert back.stored["t"].bytes < 0.92 * (plain.bytes - (mixed_file.bytes - back.stored["t"].bytes))
 
 
 def test_a_tensor_of_several_blocks_comes_back(packed, monkeypatch):

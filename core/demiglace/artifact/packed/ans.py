@@ -26,6 +26,7 @@ STRIDE = 8
 """Symbols from one level to the next in a smooth model."""
 _coder = constriction.stream.stack.AnsCoder
 _categorical = constriction.stream.model.Categorical
+_bernoulli = constriction.stream.model.Bernoulli(perfect=False)
 
 
 def levels_of(counts: NDArray[Any]) -> list[int]:
@@ -115,6 +116,14 @@ class Stack:
         if kinds == 1:
             return np.zeros(count, dtype=np.uint8)
         return self._coder.decode(_model(levels), count).astype(np.uint8)
+
+    def push_bits(self, bits: NDArray[Any], probabilities: NDArray[Any]) -> None:
+        """Push bits by the probability that each is 1, of 2**16 and strictly between 0 and that."""
+        self._coder.encode_reverse(bits.astype(np.int32), _bernoulli, probabilities / 65536)
+
+    def pop_bits(self, probabilities: NDArray[Any]) -> NDArray[np.int32]:
+        """Pop as many bits as there are probabilities; see `push_bits`."""
+        return self._coder.decode(_bernoulli, probabilities / 65536)
 
     def finish(self) -> None:
         """Assure that nothing is left.

@@ -1,4 +1,4 @@
-"""Arrays of bytes in the smallest of five encodings."""
+"""Arrays of bytes in the smallest of six encodings."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from demiglace.artifact.packed import mixed
 from demiglace.artifact.packed.ans import STRIDE, Stack, Symbols, cost, knots_of, levels_of
 from demiglace.artifact.packed.classes import Classes, best_classes
 from demiglace.artifact.packed.stream import Cursor, Damaged
@@ -13,16 +14,18 @@ from demiglace.artifact.packed.stream import Cursor, Damaged
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-RAW, PACKED, ORDER0, CLASSED, SMOOTH = range(5)
+RAW, PACKED, ORDER0, CLASSED, SMOOTH, MIXED = range(6)
 NAMES = {
     RAW: "raw",
     PACKED: "bit-packed",
     ORDER0: "entropy-coded",
     CLASSED: "entropy-coded by classes",
     SMOOTH: "entropy-coded smoothly",
+    MIXED: "entropy-coded, mixed contexts",
 }
 """The encodings for people."""
 _FEW = 1 << 16  # symbols for which the size of their model matters
+_WORTH_MIXING = 0.99  # mixing must come below this share: reading takes far longer
 _WORTH = 0.995  # entropy coding must save this share; what takes whole bits is faster to read
 
 
@@ -32,7 +35,8 @@ def encode(symbols: Symbols, columns: int, context: bool) -> bytes:
     Args:
         symbols: at least one, in row-major order.
         columns: of the matrix that they are, its length if they are none.
-        context: whether to look for rows and columns that are better coded apart.
+        context: whether to look for rows and columns that are better coded apart, and, where one integer
+            is more frequent than all others, to mix what its neighbours say of each.
     """
     counts = np.bincount(symbols, minlength=1)
     bits = int(len(counts) - 1).bit_length()
@@ -43,8 +47,15 @@ def encode(symbols: Symbols, columns: int, context: bool) -> bytes:
         smallest = min(plain, _order0(symbols, counts), key=len)
     if not context or len(symbols) % columns or bits == 0:
         return smallest
-    classes = best_classes(symbols.reshape(-1, columns), counts)
-    return smallest if classes is None else min(smallest, _classed(symbols, classes, len(counts)), key=len)
+    matrix = symbols.reshape(-1, columns)
+    classes = best_classes(matrix, counts)
+    if classes is not None:
+        smallest = min(smallest, _classed(symbols, classes, len(counts)), key=len)
+    usual = int(counts.argmax())
+    if 2 * counts[usual] < len(symbols):
+        return smallest
+    by_mixing = bytes([MIXED]) + mixed.encode(matrix, usual)
+    return by_mixing if len(by_mixing) < _WORTH_MIXING * len(smallest) else smallest
 
 
 def decode(cursor: Cursor, count: int, columns: int) -> Symbols:
@@ -54,6 +65,8 @@ def decode(cursor: Cursor, count: int, columns: int) -> Symbols:
         return np.frombuffer(cursor.take(count), dtype=np.uint8)
     if kind == PACKED:
         return _unpack(cursor, count)
+    if kind == MIXED and columns and count % columns == 0:
+        return mixed.decode(cursor, count // columns, columns)
     kinds = cursor.byte() + 1
     if kind in {ORDER0, SMOOTH}:
         stack = Stack.read(cursor)

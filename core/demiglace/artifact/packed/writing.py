@@ -65,8 +65,8 @@ def pack(
         transform: the data's transform, kept for those who use the model.
         provenance: names and versions of what made it; by default demiglace's and torch's.
         graph: the same model as a plain-data graph, so that it opens without the caller's class.
-        context: whether to look for classes of rows and columns that are better coded apart: smaller
-            files, slower to write.
+        context: whether to look for what rows, columns and neighbours say of integers: smaller files,
+            slower to write and to read.
 
     Raises:
         ArtifactError: when a tensor cannot be stored or the disk is full.
