@@ -15,8 +15,10 @@ from demiglace_quantizers._layers import chosen, nothing, unshared
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from demiglace.quantization import SharedTensor
+    from demiglace.quantization import Layer, SharedTensor
     from demiglace_quantizers.kmeans import KmeansConfig
+
+_BIASES = ("bias", "in_proj_bias")
 
 
 class Sharing:
@@ -29,8 +31,8 @@ class Sharing:
         if not self.layers:
             raise nothing(options, loop.context.left_alone)
         self.begun = False
-        clusters = options.clusters
-        loop.apply([clustered_swap(one.name, dict.fromkeys(one.weights, clusters)) for one in self.layers])
+        self._options = options
+        loop.apply([clustered_swap(one.name, self._clusters(one)) for one in self.layers])
         loop.train_also(chain.from_iterable(one.centroids() for one in self._modules()))
 
     def begin(self) -> None:
@@ -51,10 +53,18 @@ class Sharing:
             self.begin()
         figures = []
         for layer, module in zip(self.layers, self._modules(), strict=True):
-            weights = {own: module.shared(own) for own in layer.weights}
+            weights = {own: module.shared(own) for own in module.names}
             figures += [_figures(layer.qualified(own), module.own(own), weights[own]) for own in weights]
             yield weight_only_swap(layer.name, layer.module, weights)
         self.loop.context.figures["shared"] = figures
+
+    def _clusters(self, layer: Layer) -> dict[str, int]:
+        """How many values each tensor of a layer will have."""
+        clusters = dict.fromkeys(layer.weights, self._options.clusters)
+        if self._options.bias_clusters is not None:
+            held = (own for own in _BIASES if layer.module._parameters.get(own) is not None)
+            clusters |= dict.fromkeys(held, self._options.bias_clusters)
+        return clusters
 
     def _modules(self) -> Iterator[Clustered]:
         for layer in self.layers:

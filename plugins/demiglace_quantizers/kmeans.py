@@ -40,6 +40,9 @@ class KmeansConfig(Targeted):
 
     clusters: Annotated[int, Field(ge=1, le=255)] = 15
     """Values that each weight tensor has besides 0."""
+    bias_clusters: Annotated[int, Field(ge=1, le=255)] | None = None
+    """Values that the bias of each layer has besides 0; without it biases stay as they are. In a small
+    file they weigh as much as the weights."""
     start: Moment = 0.5
     """From when on weights share: a share of the training, `"3 epochs"`, or `"500 steps"`. Pruning that
     takes part should be over by then."""
@@ -53,8 +56,9 @@ class KmeansConfig(Targeted):
         )
 
     def words(self) -> str:
-        values = f"{self.clusters} values and 0" if self.clusters > 1 else "one value and 0"
-        return f"weights of a layer share {values} from {moment_words(self.start)} on"
+        biases = "" if self.bias_clusters is None else f", its bias {self.bias_clusters} and 0,"
+        start = moment_words(self.start)
+        return f"the weights of a layer share {self.clusters} values and 0{biases} from {start} on"
 
 
 class Kmeans(Participant[KmeansConfig]):

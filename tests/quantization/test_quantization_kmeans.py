@@ -126,11 +126,15 @@ def test_before_it_starts_the_layer_computes_as_it_would_without():
     assert len(beside[0].weight.unique()) == beside[0].weight.numel()
 
 
-def test_layers_of_all_kinds_share_learn_save_and_open_again(tmp_path):
+@pytest.mark.parametrize("biases", [{}, {"bias_clusters": 2}])
+def test_layers_of_all_kinds_share_learn_save_and_open_again(biases, tmp_path):
     values, labels = tokens()
     module = Mixed()
+    for name, one in module.named_parameters():
+        if "bias" in name:  # those of attention begin as zeros, and zeros stay
+            nn.init.normal_(one, std=0.1)
     after = [{"use": "export.packed"}]
-    result = train(module, (values, labels), out=tmp_path / "run", clusters=6, after=after)
+    result = train(module, (values, labels), out=tmp_path / "run", clusters=6, after=after, **biases)
     names = ("words", "attention", "conv", "back", "head")
     kinds = {name: type(module.get_submodule(name)).__name__ for name in names}
     assert set(kinds.values()) == {
@@ -142,12 +146,21 @@ def test_layers_of_all_kinds_share_learn_save_and_open_again(tmp_path):
     }
     assert accuracy(module, values, labels) > 0.7
     assert len(module.attention.in_proj_weight.unique()) == 6
-    assert not [name for name, _ in module.named_parameters() if "centroids" in name]
+    shared_biases = [module.head.bias, module.conv.bias, module.back.bias, module.attention.in_proj_bias]
+    if biases:
+        assert not [name for name, _ in module.named_parameters()]
+        assert all(len(one.unique()) <= 2 for one in shared_biases)
+        # Eight numbers of one bit each, and two floats.
+        assert result.steps[0].after.layers["conv.bias"].bits == 8 + 2 * 32
+    else:
+        assert {name.rpartition(".")[2] for name, _ in module.named_parameters()} == {"bias", "in_proj_bias"}
+        assert len(module.conv.bias.unique()) == 8
     expected = module(values)
     assert torch.equal(demiglace.load(tmp_path / "run", model=Mixed)(values), expected)
     file = next(tmp_path.glob("run/steps/*/model.dgz"))
     assert torch.equal(demiglace.load(file, model=Mixed)(values), expected)
-    assert torch.equal(demiglace.load(file)(values), expected), "the plain-data graph, without the class"
+    graph = demiglace.load(file)  # the plain-data graph, without the class
+    torch.testing.assert_close(graph(values), expected)
     assert {row["weight"] for row in result.steps[0].figures["shared"]} >= {"words.weight", "head.weight"}
 
 

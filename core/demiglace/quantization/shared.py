@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from demiglace.quantization.packing import pack, packed_length
-from demiglace.quantization.stored import CODES, StoredWeight, columns_of
+from demiglace.quantization.stored import CODES, StoredWeight, columns_of, rows_of
 
 CODEBOOK = "_codebook"
 """What the values add to a weight's name."""
@@ -41,7 +41,7 @@ class SharedTensor(StoredWeight):
     ) -> SharedTensor:
         """Memory for a weight of this shape, its values undefined."""
         length = packed_length(columns_of(shape, axis), _bits(entries))
-        codes = torch.empty(shape[axis], length, dtype=torch.uint8, device=device)
+        codes = torch.empty(rows_of(shape, axis), length, dtype=torch.uint8, device=device)
         return cls(codes, torch.empty(entries, dtype=values, device=device), tuple(shape), axis)
 
     @classmethod
@@ -54,7 +54,7 @@ class SharedTensor(StoredWeight):
         entries = len(codebook)
         if not 1 <= entries <= MAX_ENTRIES:
             raise ValueError(f"a codebook has 1 to {MAX_ENTRIES} values, not {entries}")
-        signed = index.movedim(axis, 0).flatten(1) - _first(entries)
+        signed = index.movedim(axis, 0).reshape(rows_of(shape, axis), -1) - _first(entries)
         return cls(pack(signed, _bits(entries)), codebook, tuple(shape), axis)
 
     @property
@@ -63,9 +63,11 @@ class SharedTensor(StoredWeight):
 
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
         index = self._index()
-        matrix = self.codebook.to(dtype).index_select(0, index.flatten())
+        values = self.codebook.to(dtype).index_select(0, index.flatten())
+        if len(self.shape) == 1:
+            return values
         rest = [size for dim, size in enumerate(self.shape) if dim != self.axis]
-        return matrix.reshape(self.codes.shape[0], *rest).movedim(0, self.axis)
+        return values.reshape(self.codes.shape[0], *rest).movedim(0, self.axis)
 
     def rows(self, index: Tensor) -> Self:
         # The number of rows is a symbol, not a number, while it is traced.

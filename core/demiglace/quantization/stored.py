@@ -15,7 +15,8 @@ from demiglace.quantization.packing import unpack
 class StoredWeight(ABC):
     """A weight as packed integers and the few numbers that say what they stand for.
 
-    The weight is seen as a matrix: the dimension `axis` makes its rows, all others its columns.
+    The weight is seen as a matrix: the dimension `axis` makes its rows, all others its columns. A vector is
+    one row.
     """
 
     #: uint8 `[rows, bytes]`: each row packed by itself.
@@ -77,8 +78,15 @@ CODES = "_codes"
 """What the integers add to a weight's name."""
 
 
+def rows_of(shape: tuple[int, ...], axis: int) -> int:
+    """The rows of a weight of this shape."""
+    return shape[axis] if len(shape) > 1 else 1
+
+
 def columns_of(shape: tuple[int, ...], axis: int) -> int:
-    """The columns of a weight of this shape whose rows are the dimension `axis`."""
+    """The columns of a weight of this shape."""
+    if len(shape) == 1:
+        return shape[0]
     columns = 1
     for dim, size in enumerate(shape):
         columns *= 1 if dim == axis else size

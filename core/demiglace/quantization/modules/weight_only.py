@@ -17,6 +17,7 @@ class QuantizedLinear(QuantizedHolder, nn.Linear):
     """`nn.Linear` with an integer weight."""
 
     weight = Dequantized()
+    bias = Dequantized()
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         return F.linear(input, self.dequantized("weight", input.dtype), self.bias)
@@ -26,30 +27,35 @@ class QuantizedConv1d(QuantizedHolder, nn.Conv1d):
     """`nn.Conv1d` with an integer weight."""
 
     weight = Dequantized()
+    bias = Dequantized()
 
 
 class QuantizedConv2d(QuantizedHolder, nn.Conv2d):
     """`nn.Conv2d` with an integer weight."""
 
     weight = Dequantized()
+    bias = Dequantized()
 
 
 class QuantizedConv3d(QuantizedHolder, nn.Conv3d):
     """`nn.Conv3d` with an integer weight."""
 
     weight = Dequantized()
+    bias = Dequantized()
 
 
 class QuantizedConvTranspose1d(QuantizedHolder, nn.ConvTranspose1d):
     """`nn.ConvTranspose1d` with an integer weight, its rows the input channels."""
 
     weight = Dequantized()
+    bias = Dequantized()
 
 
 class QuantizedConvTranspose2d(QuantizedHolder, nn.ConvTranspose2d):
     """`nn.ConvTranspose2d` with an integer weight, its rows the input channels."""
 
     weight = Dequantized()
+    bias = Dequantized()
 
 
 class QuantizedEmbedding(QuantizedHolder, nn.Embedding):
@@ -75,6 +81,7 @@ class QuantizedMultiheadAttention(QuantizedHolder, nn.MultiheadAttention):
     q_proj_weight = Dequantized()
     k_proj_weight = Dequantized()
     v_proj_weight = Dequantized()
+    in_proj_bias = Dequantized()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         # Attention reads a weight several times in one call: it is dequantized once.
