@@ -26,7 +26,7 @@ Precision = Literal["fp32", "bf16"]
 
 
 def runtime_problems(
-    runtimes: Sequence[str], options: Mapping[str, Any], registry: Registry
+    runtimes: Sequence[str], options: Mapping[str, Any], model: ModelGraph, registry: Registry
 ) -> Iterator[Problem]:
     """Runtimes that are not known or miss something, and options for runtimes that are not asked for."""
     from demiglace.training import compile_problems
@@ -34,7 +34,9 @@ def runtime_problems(
     known = {EAGER, INDUCTOR, *registry.runtimes}
     for index, name in enumerate(runtimes):
         at = ("runtimes", index)
-        if name not in known:
+        if is_file(model) and name != EAGER:
+            yield Problem("an exported file runs in its own runtime", at, f'write runtimes = ["{EAGER}"]')
+        elif name not in known:
             yield Problem(f"there is no runtime {name!r}", at, did_you_mean(name, known, "runtimes"))
         elif name == INDUCTOR:
             yield from (
@@ -96,6 +98,8 @@ def put_to_work(
         folder: where files go; made here.
         settings: how the runtime computes.
     """
+    if is_file(model):
+        return _of_file(model.module)
     if runtime == EAGER:
         return _eager(model.module, settings.precision)
     if runtime == INDUCTOR:
@@ -138,7 +142,10 @@ def _exported(runtime: str, model: ModelGraph, context: Context, folder: Path, s
     from demiglace.plugins import discover
 
     file = exported(runtime, model, context, folder)
-    module = discover().open_file(runtime, file, **vars(settings))
+    return _of_file(discover().open_file(runtime, file, **vars(settings)))
+
+
+def _of_file(module: nn.Module) -> Running:
     told: Callable[[], Sequence[Ran]] = getattr(module, "ran", list)
     return Running(lambda example: module(*example.args, **example.kwargs), lambda _: told())
 
@@ -179,6 +186,38 @@ def saved(model: ModelGraph, folder: Path) -> Path:
         )
     save(model, folder, origin=model.origin, graph=graph)
     return folder
+
+
+def is_file(model: ModelGraph) -> bool:
+    """Whether the model is an exported file, which its runtime runs."""
+    return hasattr(model.module, "ran")
+
+
+def reference(model: ModelGraph, context: Context, against: str | None) -> ModelGraph | None:
+    """What a model is compared with, in float32; `None` for a file without anything to compare with.
+
+    Args:
+        model: the model that is measured.
+        context: of the step, whose model before the first pass is the default.
+        against: the path of a saved model or an exported file.
+    """
+    if against is not None:
+        return _opened(against, model)
+    return None if is_file(context.baseline or model) else in_floating_point(model, context)
+
+
+def _opened(path: str, model: ModelGraph) -> ModelGraph:
+    from demiglace.api import load
+    from demiglace.graph import ModelGraph
+    from demiglace.passes import allowed_code
+    from demiglace.plugins import discover
+    from demiglace.quantization import floating
+
+    registry = discover()
+    for name, spec in registry.runtimes.items():
+        if path.endswith(spec.suffixes):
+            return ModelGraph(registry.open_file(name, path).eval(), model.example)
+    return ModelGraph(floating(load(path, allow_code=allowed_code())).eval(), model.example)
 
 
 def in_floating_point(model: ModelGraph, context: Context) -> ModelGraph:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from pydantic import Field
 
 from demiglace.errors import UsageError
-from demiglace.passes import Config, Context, Contract, Evaluator, Kind, Metric, PassSpec, Problem
-from demiglace_evaluators.runtime_options import RuntimeOptions
+from demiglace.passes import Context, Evaluator, Kind, Metric, PassSpec, Problem
+from demiglace_evaluators._comparing import Comparing
 
 if TYPE_CHECKING:
     from demiglace.graph import Example, ModelGraph
@@ -22,12 +22,12 @@ Timings: TypeAlias = "Mapping[tuple[str, str], Timing]"
 """By runtime, and by whether it is the `model` or the `fp32` that it is compared with."""
 
 
-class LatencyConfig(Config):
+class LatencyConfig(Comparing):
     """The time of one call in several runtimes, measured in turn, against the model in fp32.
 
-    Each runtime is compared with eager fp32 and with its own fp32: the model before the first pass, its
-    weights in floating point. All of it runs in this process, on the processor; what was pinned stands in
-    `run.json`, and what each runtime really computed in int8.
+    Each runtime is compared with eager fp32 and with its own fp32. All of it runs in this process, on the
+    processor; what was pinned stands in `run.json`, and what each runtime really computed in int8. A model
+    that is an exported file runs in its own runtime, which counts as `eager` here.
     """
 
     runtimes: list[str] = Field(default=["eager"], min_length=1)
@@ -35,28 +35,23 @@ class LatencyConfig(Config):
     as `onnx` and `openvino`, to which the model is exported for it."""
     batch_sizes: list[Annotated[int, Field(ge=1, le=65536)]] = Field(default=[1, 32], min_length=1)
     """Examples in a call."""
-    threads: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Threads that compute, in each runtime; left out: as many as the run has."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """What the model's floating-point values are computed in; what it is compared with stays fp32."""
-    runtime_options: dict[str, RuntimeOptions] = Field(default={})
-    """Options of runtimes of files by their own names, `{ openvino = { NUM_STREAMS = 1 } }`."""
     rounds: Annotated[int, Field(ge=5, le=10000)] = 30
     """How often each is read, at most."""
     seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
     """For all readings at one batch size; five rounds are always made."""
-
-    def contract(self) -> Contract:
-        return Contract.of(wants=("baseline",))
 
     def words(self) -> str:
         sizes = ", ".join(map(str, self.batch_sizes))
         return f"the time of a call in {', '.join(self.runtimes)} at batch {sizes}, against fp32"
 
     def metrics(self) -> tuple[str, ...]:
-        kinds = ("latency", "speedup", "speedup_own")
         places = [(runtime, batch) for runtime in self.runtimes for batch in self.batch_sizes]
-        return tuple(named(kind, *place) for place in places for kind in kinds)
+        return tuple(named(kind, *place) for place in places for kind in ("latency", *_SPEEDUPS))
+
+
+_SPEEDUPS = ("speedup", "speedup_own")
 
 
 def named(kind: str, runtime: str, batch: int) -> str:
@@ -75,7 +70,7 @@ class Latency(Evaluator[LatencyConfig]):
         from demiglace.plugins import discover
         from demiglace_evaluators._runtimes import runtime_problems
 
-        yield from runtime_problems(self.config.runtimes, self.config.runtime_options, discover())
+        yield from runtime_problems(self.config.runtimes, self.config.runtime_options, model, discover())
 
     def measure(self, model: ModelGraph, context: Context) -> Mapping[str, Metric]:
         import torch
@@ -120,16 +115,17 @@ class Latency(Evaluator[LatencyConfig]):
     def _at_work(
         self, model: ModelGraph, context: Context, folder: Path, threads: int
     ) -> dict[tuple[str, str], Running]:
-        """The model and its fp32 in each runtime; eager fp32 in any case."""
-        from demiglace_evaluators._runtimes import EAGER, Settings, in_floating_point, put_to_work
+        """The model and its fp32 in each runtime; eager fp32 too, where there is an fp32."""
+        from demiglace_evaluators._runtimes import EAGER, Settings, put_to_work, reference
 
-        forms: dict[str, tuple[ModelGraph, Precision]] = {
-            "model": (model, self.config.precision),
-            "fp32": (in_floating_point(model, context), "fp32"),
-        }
+        forms: dict[str, tuple[ModelGraph, Precision]] = {"model": (model, self.config.precision)}
+        compared = reference(model, context, self.config.against)
+        if compared is not None:
+            forms["fp32"] = (compared, "fp32")
         wanted = [(runtime, form) for runtime in self.config.runtimes for form in forms]
+        wanted += [] if compared is None else [(EAGER, "fp32")]
         found = {}
-        for runtime, form in context.track(dict.fromkeys([*wanted, (EAGER, "fp32")]), "preparing"):
+        for runtime, form in context.track(dict.fromkeys(wanted), "preparing"):
             graph, precision = forms[form]
             settings = Settings(threads, precision, self.config.runtime_options.get(runtime, {}))
             place = folder / f"{runtime}-{form}"
@@ -181,39 +177,33 @@ def _told(
 
 
 def _row(runtime: str, batch: int, timings: Timings) -> dict[str, Any]:
-    mine, own = timings[runtime, "model"], timings[runtime, "fp32"]
-    eager = timings["eager", "fp32"]
-    return {
-        "runtime": runtime,
-        "batch": batch,
-        "model": asdict(mine),
-        "fp32": asdict(own),
-        "eager_fp32": asdict(eager),
-        "speedup": eager.median / mine.median,
-        "speedup_own": own.median / mine.median,
-    }
+    mine, own = timings[runtime, "model"], timings.get((runtime, "fp32"))
+    eager = timings.get(("eager", "fp32"))
+    row: dict[str, Any] = {"runtime": runtime, "batch": batch, "model": asdict(mine)}
+    if own is None or eager is None:
+        return row
+    speedups = {"speedup": eager.median / mine.median, "speedup_own": own.median / mine.median}
+    return row | {"fp32": asdict(own), "eager_fp32": asdict(eager)} | speedups
 
 
 def _metrics(row: Mapping[str, Any]) -> dict[str, Metric]:
     place = row["runtime"], row["batch"]
-    return {
-        named("latency", *place): Metric(row["model"]["median"], False, "seconds"),
-        named("speedup", *place): Metric(row["speedup"], True),
-        named("speedup_own", *place): Metric(row["speedup_own"], True),
-    }
+    speedups = {named(kind, *place): Metric(row[kind], True) for kind in _SPEEDUPS if kind in row}
+    return {named("latency", *place): Metric(row["model"]["median"], False, "seconds")} | speedups
 
 
 def _say(row: Mapping[str, Any], context: Context) -> None:
-    mine = row["model"]
-    low, median, high = (f"{1e3 * mine[key]:.3g}" for key in ("low", "median", "high"))
-    where = f"{row['runtime']}, batch {row['batch']}"
-    own = "" if row["runtime"] == "eager" else f", {row['speedup_own']:.2f} times as {row['runtime']} fp32"
-    speed = f"{row['speedup']:.2f} times as fast as eager fp32{own}"
-    context.note(f"{where}: {median} ms ({low} to {high}), {speed}")
-    for what, factor in (("eager fp32", row["speedup"]), (f"{row['runtime']} fp32", row["speedup_own"])):
-        if factor < 1:
-            context.warn(f"{where}: slower than {what}: {1 / factor:.2f} times its time")
-            break
+    """A line for the summary; a warning where something is slower than its fp32."""
+    runtime = row["runtime"]
+    low, median, high = (f"{1e3 * row['model'][key]:.3g}" for key in ("low", "median", "high"))
+    where = f"{runtime}, batch {row['batch']}"
+    fp32 = {"eager fp32": row.get("speedup"), f"{runtime} fp32": row.get("speedup_own")}
+    known = {what: factor for what, factor in fp32.items() if factor is not None}
+    compared = "".join(f", {factor:.2f} times as fast as {what}" for what, factor in known.items())
+    context.note(f"{where}: {median} ms ({low} to {high}){compared}")
+    slow = [f"{1 / factor:.2f} times the time of {what}" for what, factor in known.items() if factor < 1]
+    if slow:
+        context.warn(f"{where}: slower than floating point: {' and '.join(slow)}")
 
 
 SPEC = PassSpec(

@@ -14,9 +14,7 @@ from pydantic import Field
 
 from demiglace.errors import UsageError
 from demiglace.passes import (
-    Config,
     Context,
-    Contract,
     Evaluator,
     Kind,
     Metric,
@@ -24,7 +22,7 @@ from demiglace.passes import (
     Problem,
     allowed_code,
 )
-from demiglace_evaluators.runtime_options import RuntimeOptions
+from demiglace_evaluators._comparing import Comparing
 
 if TYPE_CHECKING:
     from demiglace.graph import Example, ModelGraph
@@ -32,11 +30,10 @@ if TYPE_CHECKING:
 _PROBE = "from demiglace_evaluators._memory_probe import main; main()"
 
 
-class MemoryConfig(Config):
+class MemoryConfig(Comparing):
     """The peak memory of opening the model and of one call, in a fresh process, against the model in fp32.
 
-    Counted from where the libraries are loaded. The model that it is compared with is that before the first
-    pass, its weights in floating point.
+    Counted from where the libraries are loaded.
     """
 
     runtimes: list[str] = Field(default=["eager"], min_length=1)
@@ -44,14 +41,6 @@ class MemoryConfig(Config):
     peak would be the compiler's."""
     batch_sizes: list[Annotated[int, Field(ge=1, le=65536)]] = Field(default=[1], min_length=1)
     """Examples in the call."""
-    threads: Annotated[int, Field(ge=1, le=4096)] | None = None
-    """Threads that compute; left out: as many as the run has."""
-
-    runtime_options: dict[str, RuntimeOptions] = Field(default={})
-    """Options of runtimes of files by their own names, `{ openvino = { NUM_STREAMS = 1 } }`."""
-
-    def contract(self) -> Contract:
-        return Contract.of(wants=("baseline",))
 
     def words(self) -> str:
         sizes = ", ".join(map(str, self.batch_sizes))
@@ -77,7 +66,7 @@ class Memory(Evaluator[MemoryConfig]):
         from demiglace_evaluators._runtimes import INDUCTOR, runtime_problems
 
         others = [one for one in self.config.runtimes if one != INDUCTOR]
-        yield from runtime_problems(others, self.config.runtime_options, discover())
+        yield from runtime_problems(others, self.config.runtime_options, model, discover())
         if INDUCTOR in self.config.runtimes:
             at = ("runtimes", self.config.runtimes.index(INDUCTOR))
             yield Problem("the peak of compiled code is its compiler's", at, 'leave "inductor" out')
@@ -106,9 +95,10 @@ class Memory(Evaluator[MemoryConfig]):
         self, runtime: str, model: ModelGraph, context: Context, folder: Path
     ) -> dict[str, dict[str, Any]]:
         """For the model and for its fp32, what a process has to open."""
-        from demiglace_evaluators._runtimes import in_floating_point
+        from demiglace_evaluators._runtimes import reference
 
-        forms = {"model": model, "fp32": in_floating_point(model, context)}
+        compared = reference(model, context, self.config.against)
+        forms = {"model": model} | ({} if compared is None else {"fp32": compared})
         return {
             form: self._job(runtime, graph, context, folder / f"{runtime}-{form}")
             for form, graph in forms.items()
@@ -169,13 +159,16 @@ def _answered(job: Mapping[str, Any], folder: Path) -> dict[str, int]:
 def _judged(
     runtime: str, batch: int, found: Mapping[str, Mapping[str, int]], context: Context
 ) -> dict[str, Metric]:
-    mine, reference = (found[form]["peak"] - found[form]["before"] for form in ("model", "fp32"))
-    ratio = mine / max(reference, 1)
-    context.note(f"{runtime}, batch {batch}: {mine / 1e6:.1f} MB at the peak, {ratio:.2f} times that of fp32")
-    return {
-        f"memory_{runtime}_b{batch}": Metric(mine, False, "bytes"),
-        f"memory_ratio_{runtime}_b{batch}": Metric(ratio, False),
-    }
+    place = f"{runtime}_b{batch}"
+    peaks = {form: one["peak"] - one["before"] for form, one in found.items()}
+    mine = peaks["model"]
+    said, metrics = f"{mine / 1e6:.1f} MB at the peak", {f"memory_{place}": Metric(mine, False, "bytes")}
+    if "fp32" in peaks:
+        ratio = mine / max(peaks["fp32"], 1)
+        said += f", {ratio:.2f} times that of fp32"
+        metrics[f"memory_ratio_{place}"] = Metric(ratio, False)
+    context.note(f"{runtime}, batch {batch}: {said}")
+    return metrics
 
 
 SPEC = PassSpec(

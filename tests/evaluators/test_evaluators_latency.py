@@ -11,7 +11,7 @@ from demiglace.errors import RecipeError, UsageError
 from demiglace.graph import ModelGraph
 from demiglace.machine import compiler
 from demiglace.measure import Timing, in_turn
-from demiglace.passes import Context
+from demiglace.passes import Context, Ran
 from demiglace_evaluators._ran import multiplies, ran_eager
 from demiglace_evaluators.latency import Latency, LatencyConfig
 
@@ -135,8 +135,8 @@ def test_a_slow_model_is_warned_of(monkeypatch):
     monkeypatch.setattr(measure, "in_turn", slow)
     step = run().steps[-1]
     assert step.warnings == [
-        "eager, batch 1: slower than eager fp32: 2.00 times its time",
-        "eager, batch 4: slower than eager fp32: 2.00 times its time",
+        "eager, batch 1: slower than floating point: 2.00 times the time of eager fp32",
+        "eager, batch 4: slower than floating point: 2.00 times the time of eager fp32",
     ]
 
 
@@ -200,6 +200,38 @@ def test_precision_is_that_of_the_model_alone(acme):
 def test_options_of_a_runtime_that_is_not_asked_for_are_told(acme):
     with pytest.raises(RecipeError, match="none of the runtimes that take options"):
         run(runtimes=["eager"], runtime_options={"acme": {}})
+
+
+def file_model():
+    """A model as a runtime's module of an exported file is one."""
+    model = net()
+    model.ran = lambda: [Ran("all", "QLinearConv", "int8")]
+    return model
+
+
+def test_a_file_is_compared_with_nothing_unless_told():
+    step = run(model=file_model(), batch_sizes=[1]).steps[-1]
+    assert [name for name in step.metrics if "_b1" in name] == ["latency_eager_b1"]
+    assert step.figures["ran"]["eager"][0]["operator"] == "QLinearConv"
+    assert not step.warnings
+
+
+def test_a_file_is_compared_with_a_saved_model(tmp_path):
+    recipe = {"pass": [{"use": "quantize.weight_only"}]}
+    demiglace.run(recipe, model=net(), example_inputs=torch.rand(2, 3, 8, 8), out=tmp_path / "run")
+    step = run(model=file_model(), batch_sizes=[1], against=str(tmp_path / "run")).steps[-1]
+    assert {"speedup_eager_b1", "speedup_own_eager_b1"} <= set(step.metrics)
+
+
+def test_a_gate_on_a_comparison_with_nothing_is_one_error():
+    recipe = {"pass": [SHORT], "gate": {"speedup_eager_b1": {"min": 1.0}}}
+    with pytest.raises(UsageError, match="nothing to measure it by"):
+        demiglace.run(recipe, model=file_model(), example_inputs=torch.rand(2, 3, 8, 8))
+
+
+def test_a_file_runs_in_its_own_runtime_alone():
+    with pytest.raises(RecipeError, match="runs in its own runtime"):
+        run(model=file_model(), runtimes=["eager", "inductor"])
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from demiglace.errors import UsageError
 from demiglace.passes import Metric
 
 if TYPE_CHECKING:
@@ -131,8 +132,21 @@ def _normal(values: Tensor) -> tuple[float, float]:
 def judge_all(
     gates: Mapping[str, Gate], final: Mapping[str, Metric], at: Mapping[str, Mapping[str, Metric]]
 ) -> list[Verdict]:
-    """Every gate's verdict; `at` holds the metrics after each step by its id."""
+    """Every gate's verdict; `at` holds the metrics after each step by its id.
+
+    Raises:
+        UsageError: when an evaluator did not give a metric that it may give.
+    """
     return [
-        judge(name, gate, final[name], None if gate.against is None else at[gate.against][name])
+        judge(name, gate, _of(final, name), None if gate.against is None else _of(at[gate.against], name))
         for name, gate in gates.items()
     ]
+
+
+def _of(metrics: Mapping[str, Metric], name: str) -> Metric:
+    if name not in metrics:
+        raise UsageError(
+            f"the gate on {name!r} cannot be judged: its evaluator had nothing to measure it by",
+            hint="look at the evaluator's options, such as what it compares with, or take the gate out",
+        )
+    return metrics[name]
