@@ -72,13 +72,13 @@ def _columns(
     solvable = {layer.name: layer for layer in layers if has_own_rows(layer, layers)}
     found: dict[Place, Tensor] = {}
     for stage in _bounded(execution_order(model, batches.first(), solvable), solvable):
-        seen: dict[int, Tensor] = {}
+        shares: dict[str, Tensor] = {}
+        first = {name: names[0] for names in stage for name in names}
         for name, inputs in input_moments(model, stage, batches, context):
-            moments = inputs.matrix
+            if first[name] not in shares:
+                shares[first[name]] = _shares(inputs.matrix, damping)
             (weight,) = solvable[name].weights.values()
-            if id(moments) not in seen:
-                seen = {id(moments): _shares(moments, damping)}
-            found[place_of(weight)] = seen[id(moments)]
+            found[place_of(weight)] = shares[first[name]]
     return found
 
 
