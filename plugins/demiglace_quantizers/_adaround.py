@@ -21,6 +21,7 @@ from demiglace.quantization import (
     to_integers,
     to_real,
 )
+from demiglace_quantizers._output_error import output_error, times
 
 _STEPS = 1000
 _LOW, _HIGH = -0.1, 1.1  # what the sigmoid is stretched to (equation 23)
@@ -40,11 +41,11 @@ def adaround(task: Rounding) -> QTensor:
     groups = grouped(task.weight, scheme).float()
     scale, zero, dtype = fit_weight(task.weight, scheme, clip=task.clip)
     nearest = to_integers(groups, scale, zero, scheme)
-    plain = _output_error(groups - to_real(nearest, scale, zero), moments)
+    plain = output_error(groups - to_real(nearest, scale, zero), moments)
     choice = _Choice(groups, scale, zero, task)
     choice.learn(moments, float(plain.sum()))
     learned = choice.integers()
-    better = _output_error(groups - to_real(learned, scale, zero), moments) < plain
+    better = output_error(groups - to_real(learned, scale, zero), moments) < plain
     integers = torch.where(better.view(-1, 1, 1), learned, nearest)
     return QTensor.of(integers, scale, zero, scheme, tuple(task.weight.shape), scales=dtype)
 
@@ -82,7 +83,7 @@ class _Choice:
             up = self.up()
             error = self.groups - (self._clipped(up) - self.zero) * self.scale
             # The gradient of e M e^T is 2 e M: one product instead of three.
-            pull = 2 * _times(error.detach(), moments)
+            pull = 2 * times(error.detach(), moments)
             loss = (error * pull).sum() * (self.logit.numel() / usual)
             done = (step / _STEPS - _WARM) / (1 - _WARM)
             if done > 0:
@@ -94,14 +95,3 @@ class _Choice:
 
     def _clipped(self, up: Tensor) -> Tensor:
         return (self.below + up + self.zero).clamp(self.scheme.low, self.scheme.high)
-
-
-def _times(error: Tensor, moments: Tensor) -> Tensor:
-    """Errors of rows times the moments of their inputs, in the errors' shape."""
-    matrix = error.flatten(1).unflatten(0, (len(moments), -1))
-    return (matrix @ moments).view(error.shape)
-
-
-def _output_error(error: Tensor, moments: Tensor) -> Tensor:
-    """The mean squared change of each output, `[rows]`."""
-    return (error * _times(error, moments)).flatten(1).sum(1)

@@ -6,6 +6,7 @@ Frantar et al. 2023 ("GPTQ: Accurate Post-Training Quantization for Generative P
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
@@ -21,6 +22,7 @@ from demiglace.quantization import (
     to_integers,
     to_real,
 )
+from demiglace_quantizers._output_error import output_error
 
 Decide: TypeAlias = Callable[[Tensor, int, Tensor], tuple[Tensor, Tensor]]
 """From a column's weights `[groups, outputs]` as errors so far have changed them, its place in the matrix,
@@ -33,10 +35,48 @@ _GROWTH = 10.0  # of the damping while the matrix is not positive definite
 
 @rounding_method("gptq", inputs=True)
 def gptq(task: Rounding) -> QTensor:
-    """Round column by column; what a column loses is made up for by those that are still to come."""
-    weight, scheme = task.weight, task.scheme
-    scale, zero, dtype = fit_weight(weight, scheme)
-    size, moments = grouped(weight, scheme).shape[-1], inputs_of(task)
+    """Round column by column; what a column loses is made up for by those that are still to come.
+
+    With `clip`, a row has clipped ranges where its outputs err less with these than with whole ones.
+    """
+    moments, groups = inputs_of(task), grouped(task.weight, task.scheme).float()
+    whole = _solved(task, clip=False)
+    if task.clip:
+        clipped = _solved(task, clip=True)
+        errors = [
+            output_error(groups - to_real(one.integers, one.scale, one.zero), moments)
+            for one in (whole, clipped)
+        ]
+        whole = whole.where((errors[0] <= errors[1]).view(-1, 1, 1), clipped)
+    return QTensor.of(
+        whole.integers, whole.scale, whole.zero, task.scheme, tuple(task.weight.shape), scales=whole.dtype
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Solved:
+    """Integers `[rows, groups, size]` with scales and zero points `[rows, groups, 1]`."""
+
+    integers: Tensor
+    scale: Tensor
+    zero: Tensor
+    #: That keeps the scales.
+    dtype: torch.dtype
+
+    def where(self, keep: Tensor, other: _Solved) -> _Solved:
+        """These in the rows of `keep`, others in the rest."""
+        return _Solved(
+            torch.where(keep, self.integers, other.integers),
+            torch.where(keep, self.scale, other.scale),
+            torch.where(keep, self.zero, other.zero),
+            self.dtype,
+        )
+
+
+def _solved(task: Rounding, *, clip: bool) -> _Solved:
+    weight, scheme, moments = task.weight, task.scheme, inputs_of(task)
+    scale, zero, dtype = fit_weight(weight, scheme, clip=clip)
+    size = grouped(weight, scheme).shape[-1]
     scales, zeros = (
         one.expand(len(weight), -1, size).flatten(1).unflatten(0, (len(moments), -1)) for one in (scale, zero)
     )
@@ -47,9 +87,7 @@ def gptq(task: Rounding) -> QTensor:
         return chosen, to_real(chosen, s, z)
 
     integers = compensated(weight.flatten(1).float(), moments, task.damping, decide)
-    return QTensor.of(
-        integers.unflatten(1, (-1, size)), scale, zero, scheme, tuple(weight.shape), scales=dtype
-    )
+    return _Solved(integers.unflatten(1, (-1, size)), scale, zero, dtype)
 
 
 def compensated(matrix: Tensor, moments: Tensor, damping: float, decide: Decide) -> Tensor:

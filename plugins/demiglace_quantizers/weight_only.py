@@ -40,8 +40,8 @@ class WeightOnlyConfig(Controlled):
     symmetric: bool = False
     """Zero point 0: saves a zero point for each scale, and costs range where weights lean to one side."""
     clip: bool = True
-    """Search each group's range for the least squared error instead of taking all of it; layers that `gptq`
-    rounds keep all of theirs."""
+    """Search each group's range for the least squared error instead of taking all of it; `gptq` takes for
+    each row what its outputs err less with."""
     method: str = "rtn"
     """How to choose the integers. `rtn` rounds to the nearest. `hqq` fits scales to the bulk of the weights
     and lets a few be far off. `gptq` makes later weights of a row make up for the error of earlier ones, and

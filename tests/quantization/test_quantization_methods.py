@@ -50,6 +50,19 @@ def test_methods_that_see_inputs_err_less_on_the_outputs(name):
         assert _output_error(weight, result, moments) < 0.7 * plain
 
 
+def test_gptq_clips_the_ranges_of_rows_where_that_serves_their_outputs():
+    torch.manual_seed(0)
+    weight, moments = torch.randn(24, 64), _moments(64)
+    weight[:12, ::16] *= 4
+    errors = {}
+    for clip in (False, True):
+        result = METHODS["gptq"].round(Rounding(weight, Scheme(3), moments, clip=clip))
+        error = weight - result.dequantize()
+        errors[clip] = ((error @ moments[0]) * error).sum(1)
+    assert (errors[True] <= errors[False] + 1e-4).all()
+    assert float(errors[True].sum()) < 0.9 * float(errors[False].sum())
+
+
 def test_adaround_never_moves_a_weight_by_more_than_a_step():
     torch.manual_seed(0)
     weight, scheme = torch.randn(8, 16), Scheme(4)
