@@ -19,8 +19,8 @@ class Comparing(Config):
     """Threads that compute, in each runtime; left out: as many as the run has."""
     against: Annotated[str, Field(min_length=1)] | None = None
     """What the model is compared with: a run directory, artifact or packed file, its weights in floating
-    point, or an exported file. Left out: the model before the first pass, its weights in floating point; a
-    model that is an exported file is then compared with nothing."""
+    point, or an exported file. Left out: the model before the first pass, its weights in floating point;
+    an exported file, or a graph that came with integers in it, is then compared with nothing."""
     runtime_options: dict[str, RuntimeOptions] = Field(default={})
     """Options of runtimes of files by their own names, `{ openvino = { NUM_STREAMS = 1 } }`."""
 

@@ -194,16 +194,22 @@ def is_file(model: ModelGraph) -> bool:
 
 
 def reference(model: ModelGraph, context: Context, against: str | None) -> ModelGraph | None:
-    """What a model is compared with, in float32; `None` for a file without anything to compare with.
+    """What a model is compared with, in float32; `None` where nothing is known, which is said.
 
     Args:
         model: the model that is measured.
         context: of the step, whose model before the first pass is the default.
         against: the path of a saved model or an exported file.
     """
+    from demiglace.quantization import weights_in_graph
+
     if against is not None:
         return _opened(against, model)
-    return None if is_file(context.baseline or model) else in_floating_point(model, context)
+    started = context.baseline or model
+    if is_file(started) or any(True for _ in weights_in_graph(started.module)):
+        context.note("compared with nothing: name what the model was before it had integers under `against`")
+        return None
+    return in_floating_point(model, context)
 
 
 def _opened(path: str, model: ModelGraph) -> ModelGraph:

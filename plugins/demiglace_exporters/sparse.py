@@ -54,6 +54,7 @@ class Sparse(Editor[SparseConfig]):
     """Times each candidate in both forms and swaps those that gain."""
 
     def preflight(self, model: ModelGraph) -> Iterator[Problem]:
+        model = model.with_layers()
         if not any(_refusal(model, weight) is None for weight in self._weights(model)):
             option = ("targets",) if self.config.targets != ["*"] else ()
             what = f"{self.config.selector_words()} select no linear layer that could be sparse"
@@ -62,6 +63,7 @@ class Sparse(Editor[SparseConfig]):
     def edits(self, model: ModelGraph, context: Context, amount: float | None = None) -> Iterator[Edit]:
         from demiglace.quantization import SparseWeight, sparse_swap
 
+        model = model.with_layers()
         candidates = list(self._candidates(model, context))
         shapes = _input_shapes(model, [weight.module for weight in candidates], self.config.batch_size)
         context.figures["layers"] = figures = []
@@ -129,7 +131,7 @@ def _refusal(model: ModelGraph, weight: Weight) -> str | None:
 
     layer = model.module.get_submodule(_path(weight))
     if not isinstance(layer, nn.Linear):
-        return f"there is no sparse form of {weight.type}"
+        return "it is no linear layer that is called as one"
     if type(layer).forward is not nn.Linear.forward:
         return f"{weight.type} has a forward of its own"
     every = dict(model.module.named_parameters(remove_duplicate=False))

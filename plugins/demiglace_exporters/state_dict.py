@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -43,13 +43,9 @@ class StateDictExporter(Exporter[StateDictConfig]):
 
     def write(self, model: ModelGraph, folder: Path, context: Context) -> Mapping[str, object]:
         from demiglace.artifact import write_tensors
-        from demiglace.quantization import floating
         from demiglace_exporters._whole import whole
 
-        if self.config.weights == "float":
-            tensors = dict(floating(model.module).state_dict())
-        else:
-            tensors = _as_integers(model.module)
+        tensors = _tensors(model.module, integers=self.config.weights == "integers")
         with whole(folder / self.config.file) as fresh:
             written, _ = write_tensors(fresh, tensors)
         return {
@@ -60,36 +56,41 @@ class StateDictExporter(Exporter[StateDictConfig]):
         }
 
 
-def _as_integers(module: nn.Module) -> dict[str, Tensor]:
-    """The state dict with each weight of integers unpacked, and other forms of weights in floating point.
+def _tensors(module: nn.Module, *, integers: bool) -> dict[str, Tensor]:
+    """The state dict without what holds weights in another form, and these weights under their own names.
 
     Raises:
-        GraphError: when there are no integers.
+        GraphError: when integers are asked for and there are none.
     """
-    from demiglace.quantization import QTensor
+    from demiglace.quantization import QTensor, floating, weights_in_graph
 
-    held = {
-        f"{path}.{own}" if path else own: weight
-        for path, holder in module.named_modules()
-        for method in ("quantized_weights", "sparse_weights")
-        for own, weight in getattr(holder, method, tuple)()
-    }
-    if not any(isinstance(weight, QTensor) for weight in held.values()):
+    if not integers:
+        module = floating(module)  # what is left to unpack stands in a graph
+    held = dict([*_of_layers(module), *weights_in_graph(module)])
+    if integers and not any(isinstance(weight, QTensor) for weight in held.values()):
         raise GraphError("no weight of the model is an integer", hint='write weights = "float"')
     parts = {name + part for name, weight in held.items() for part in (*weight.tensors(), "_sums")}
     tensors = {name: one for name, one in module.state_dict().items() if name not in parts}
     for name, weight in held.items():
-        known = _unpacked(weight) if isinstance(weight, QTensor) else [("", weight.dequantize())]
-        tensors |= {name + suffix: value for suffix, value in known}
+        unpacked = integers and isinstance(weight, QTensor)
+        tensors |= dict(_unpacked(name, weight)) if unpacked else {name: weight.dequantize()}
     return tensors
 
 
-def _unpacked(weight: QTensor) -> Iterator[tuple[str, Tensor]]:
+def _of_layers(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Weights that layers hold as integers or without their zeros, by qualified names."""
+    for path, holder in module.named_modules():
+        for method in ("quantized_weights", "sparse_weights"):
+            for own, weight in getattr(holder, method, tuple)():
+                yield (f"{path}.{own}" if path else own), weight
+
+
+def _unpacked(name: str, weight: QTensor) -> Iterator[tuple[str, Tensor]]:
     rest = [size for dim, size in enumerate(weight.shape) if dim != weight.axis]
     integers = weight.integers.reshape(weight.shape[weight.axis], *rest).movedim(0, weight.axis)
-    yield "", integers.contiguous()
-    yield "_scale", weight.scale.float()
-    yield "_zero_point", weight.zeros_of_groups
+    yield name, integers.contiguous()
+    yield f"{name}_scale", weight.scale.float()
+    yield f"{name}_zero_point", weight.zeros_of_groups
 
 
 SPEC = PassSpec(

@@ -216,6 +216,14 @@ def test_a_file_is_compared_with_nothing_unless_told():
     assert not step.warnings
 
 
+def test_a_graph_that_came_with_integers_is_compared_with_nothing(tmp_path):
+    steps = [{"use": "quantize.static"}, {"use": "quantize.edges"}]
+    graph = demiglace.run({"pass": steps}, model=net(), data=[torch.rand(4, 3, 8, 8)]).model
+    step = run(model=graph, batch_sizes=[1]).steps[-1]
+    assert [name for name in step.metrics if "_b1" in name] == ["latency_eager_b1"]
+    assert "compared with nothing" in step.notes[0]
+
+
 def test_a_file_is_compared_with_a_saved_model(tmp_path):
     recipe = {"pass": [{"use": "quantize.weight_only"}]}
     demiglace.run(recipe, model=net(), example_inputs=torch.rand(2, 3, 8, 8), out=tmp_path / "run")

@@ -10,7 +10,7 @@ from torch import nn
 
 import demiglace
 from demiglace.errors import GraphError, RecipeError
-from demiglace.graph import Example, Mask, ModelGraph, apply
+from demiglace.graph import Example, Lower, Mask, ModelGraph, apply
 from demiglace.measure import Timing, measure
 from demiglace.quantization import SparseLinear
 from demiglace.testing import EditorConformance
@@ -87,6 +87,17 @@ def test_evaluators_and_the_packed_file_take_it(tmp_path):
     file = tmp_path / "run" / "steps" / "04-packed" / "model.dgz"
     inputs = torch.randn(3, 24)
     assert torch.equal(demiglace.load(file, model=small)(inputs), result.model(inputs))
+
+
+def test_layers_of_a_plain_data_graph_are_swapped_too(tmp_path):
+    torch.manual_seed(0)
+    inputs = torch.randn(4, 24)
+    graph = ModelGraph(small().eval(), Example((inputs,)))
+    apply(graph, [Lower()]).commit()
+    result = run(PRUNE, ALWAYS, model=graph.module, inputs=inputs, out=tmp_path / "run")
+    assert result.steps[1].edits == {"Swap": 2}
+    assert result.steps[1].after.layers["0.weight"].zeros == round(0.9 * 24 * 40)
+    assert torch.allclose(result.model(inputs), demiglace.load(tmp_path / "run")(inputs))
 
 
 def test_code_that_reads_the_weight_finds_a_matrix():

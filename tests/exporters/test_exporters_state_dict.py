@@ -55,6 +55,26 @@ def test_sparse_layers_are_written_whole(tmp_path):
     assert torch.allclose(other(INPUTS), result.model(INPUTS), atol=1e-5)
 
 
+@pytest.mark.parametrize("weights", ["float", "integers"])
+def test_integers_in_a_plain_data_graph_are_unpacked_too(tmp_path, weights):
+    static = {"use": "quantize.static", "bias_correction": False}
+    edges = {"use": "quantize.edges"}
+    step = {"use": "export.state_dict", "id": "out", "weights": weights}
+    original = net()
+    result = demiglace.run(
+        {"pass": [static, edges, step]}, model=original, data=[INPUTS], out=tmp_path / "run"
+    )
+    tensors = load_file(tmp_path / "run" / "steps" / "03-out" / "model.safetensors")
+    for name, expected in net().state_dict().items():
+        found = tensors[name]
+        if "weight" in name and weights == "integers":
+            assert found.dtype == torch.int8
+            found = found * tensors[f"{name}_scale"].view(-1, *[1] * (found.dim() - 1))
+        assert torch.allclose(found, expected, atol=0.01), name
+    assert not [name for name in tensors if name.endswith("_codes")]
+    assert result.model
+
+
 @pytest.mark.parametrize("bits", [8, 3])
 @pytest.mark.parametrize("group", [None, 6])
 def test_integers_scales_and_zero_points_give_the_weights(tmp_path, bits, group):

@@ -28,17 +28,24 @@ class Bound:
 
     def __str__(self) -> str:
         verdict = "met" if self.met else "MISSED"
-        factor = "x " in self.asked
-        got = f"{self.reached:.2f}x" if factor else f"{self.reached:.2f} points lost"
         sure = "" if self.decided else " (the sample is too small to decide)"
-        return f"goal {verdict}: {self.asked}: {got}{self._short(factor)}{sure}"
+        return f"goal {verdict}: {self.asked}: {self._reached()}{self._short()}{sure}"
 
-    def _short(self, factor: bool) -> str:
+    @property
+    def _is_factor(self) -> bool:
+        return "x " in self.asked
+
+    def _reached(self) -> str:
+        if self._is_factor:
+            return f"{self.reached:.2f}x"
+        return f"{abs(self.reached):.2f} points {'lost' if self.reached >= 0 else 'gained'}"
+
+    def _short(self) -> str:
         """By how much a bound was missed."""
         if self.met:
             return ""
-        wanted = float(self.asked.removeprefix("<= ").partition("x " if factor else " ")[0])
-        if factor:
+        wanted = float(self.asked.removeprefix("<= ").partition("x " if self._is_factor else " ")[0])
+        if self._is_factor:
             return f", {100 * (wanted / self.reached - 1):.1f} % too large"
         return f", {self.reached - wanted:.2f} too many"
 
