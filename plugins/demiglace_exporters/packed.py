@@ -48,7 +48,8 @@ class PackedExporter(Exporter[PackedConfig]):
             graph=portable(model),
             context=self.config.level == "max",
         )
-        raw = 4 * measure(model).parameters
+        # Against the network that the run began with: what was cut off it was made smaller too.
+        raw = 4 * context.provenance.get("parameters", measure(model).parameters)
         return {
             "file": self.config.file,
             "bytes": written.bytes,

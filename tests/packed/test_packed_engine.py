@@ -95,6 +95,10 @@ def test_cuts_come_back_and_take_few_bytes(tmp_path):
     inputs = torch.randn(3, 20)
     assert torch.equal(artifact.module(inputs), result.graph.module.eval()(inputs))
     header = inspect(file)
+    weights = 20 * 400 + 400 + 400 * 5 + 5
+    assert (header.weights, header.original_weights) == (20 * 200 + 200 + 200 * 5 + 5, weights)
+    assert header.ratios()["float32"] == 4 * weights / file.stat().st_size
+    assert result.steps[-1].figures["smaller_than_fp32"] == round(4 * weights / file.stat().st_size, 3)
     kept = sum(len(edit.kept) for edit in result.graph.edits if hasattr(edit, "kept"))
     assert kept == 3 * 200
     assert header.bytes - sum(one.bytes for one in header.tensors) < 400

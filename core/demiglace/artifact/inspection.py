@@ -78,10 +78,15 @@ class Inspection:
         """How many weights the model has."""
         return sum(one.elements for one in self.tensors if one.is_weight)
 
+    @property
+    def original_weights(self) -> int:
+        """How many weights the network had before the run that made this; those that are left if unknown."""
+        return int(self.info.provenance.get("parameters", self.weights))
+
     def ratios(self) -> dict[str, float]:
-        """How many times smaller all files are than the weights alone as plain numbers."""
+        """How many times smaller all files are than the original's weights alone as plain numbers."""
         widths = {"float32": 4, "float16": 2, "int8": 1}
-        return {name: width * self.weights / self.bytes for name, width in widths.items()}
+        return {name: width * self.original_weights / self.bytes for name, width in widths.items()}
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON."""
@@ -89,6 +94,7 @@ class Inspection:
             "path": str(self.info.path),
             "bytes": self.bytes,
             "weights": self.weights,
+            "original_weights": self.original_weights,
             "smaller_than": self.ratios(),
             "digest": self.info.digest,
             "provenance": dict(self.info.provenance),

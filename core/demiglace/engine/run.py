@@ -112,9 +112,11 @@ class Execution:
         steps = (*self.plan.checked.steps, *self.plan.checked.evaluations)
         if any(BASELINE in step.contract().wants for step in steps):
             shop.baseline = shop.model.copy()
-        shop.provenance = {"recipe": record.recipe, "environment": record.environment}
         record.data = _data_json(shop.data)
         record.original = shop.footprint
+        shop.provenance = {"recipe": record.recipe, "environment": record.environment}
+        if shop.footprint is not None:
+            shop.provenance |= {"parameters": shop.footprint.parameters}
         for warning in self.plan.warnings:
             shop.listener.warning("plan", str(warning))
         if folder is not None:

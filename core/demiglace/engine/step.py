@@ -42,8 +42,8 @@ class Workshop:
     check_interrupt: Callable[[], None]
     clock: Clock
     folder: RunFolder | None = None
-    #: The recipe and the environment, as an artifact keeps them.
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    #: The recipe, the environment and the original's parameters, as an artifact keeps them.
+    provenance: dict[str, Any] = field(default_factory=dict)
     teacher: Callable[[], ModelGraph] | None = None
     #: The model before the first editor since the last training, while a later step needs it.
     original: ModelGraph | None = None

@@ -68,7 +68,8 @@ class Context:
     folder: Path | None = None
     #: A checkpoint of this very training, from which it goes on.
     resume: Path | None = None
-    #: The run's recipe and environment, plain JSON, for files that leave the run directory.
+    #: The run's recipe and environment, and how many parameters the model had before its first step: plain
+    #: JSON, for files that leave the run directory.
     provenance: Mapping[str, Any] = field(default_factory=dict)
     #: `(done, total or None, text)`.
     on_progress: Callable[[int, int | None, str], None] = _nothing

@@ -50,7 +50,8 @@ def _row(one: TensorReport) -> tuple[str, ...]:
 
 
 def _summary(found: Inspection) -> Iterator[str]:
-    yield f"\n{found.bytes:,} bytes in all for {found.weights:,} weights"
+    cut = "" if found.original_weights == found.weights else f", of {found.original_weights:,} at first"
+    yield f"\n{found.bytes:,} bytes in all for {found.weights:,} weights{cut}"
     yield "smaller than " + ", ".join(f"{name} {ratio:.2f} x" for name, ratio in found.ratios().items())
     recipe = found.info.provenance.get("recipe")
     if recipe:
