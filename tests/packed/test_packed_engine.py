@@ -109,6 +109,44 @@ def test_a_file_of_an_absent_plugin_names_its_source(file):
         open_artifact(file, resolve=structures(discover(["sources"])))
 
 
+NETS = """
+import demiglace
+from demiglace.passes import Config, ModelSource, Provides, SourceSpec
+
+
+class Options(Config):
+    '''A linear layer.'''
+
+
+class Net(ModelSource):
+    def build(self):
+        from torch import nn
+
+        return nn.Sequential(nn.Linear(6, 3))
+
+
+@demiglace.hookimpl
+def demiglace_sources():
+    return [SourceSpec("acme-net", Provides.MODEL, Options, "acme_nets:Net")]
+"""
+
+
+def test_a_file_made_by_an_absent_plugin_names_the_distribution(site, tmp_path):
+    site.install("acme-nets", {"acme_nets": NETS}, version="1.3")
+    passes = [{"use": "prune.magnitude", "amount": 0.5}, {"use": "export.packed"}]
+    demiglace.run({"name": "a", "model": {"use": "acme-net"}, "pass": passes}, out=tmp_path / "run")
+    file = next(tmp_path.glob("run/steps/*/model.dgz"))
+    assert isinstance(demiglace.load(file), nn.Sequential)
+    for path in (file, tmp_path / "run" / "model"):
+        with pytest.raises(
+            demiglace.DemiglaceError, match=r"'acme-net', which acme-nets==1\.3 gives"
+        ) as caught:
+            open_artifact(path, resolve=structures(discover(["acme_nets"])))
+        assert "pip install 'acme-nets==1.3'" in str(caught.value)
+        assert str(path) in str(caught.value)
+    assert inspect(file).weights == 6 * 3 + 3, "looking at it needs no plugin"
+
+
 def test_inspect_agrees_for_file_artifact_and_run(run, file, capsys):
     reports = {}
     for path in (file, run[0] / "model", run[0]):

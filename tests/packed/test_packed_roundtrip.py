@@ -23,9 +23,20 @@ from demiglace.graph.plain import lower
 from demiglace.quantization import Scheme, round_weight, weight_only_swap
 
 DTYPES = [
-    *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.complex128),
-    *(torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.bool),
-    *(torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu),
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
+    *(torch.complex32, torch.complex64, torch.complex128),
+    *(
+        torch.int64,
+        torch.int32,
+        torch.int16,
+        torch.int8,
+        torch.uint8,
+        torch.uint16,
+        torch.uint32,
+        torch.uint64,
+    ),
+    *(torch.bool, torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e8m0fnu),
+    *(torch.float8_e4m3fnuz, torch.float8_e5m2fnuz),
 ]
 
 shapes = st.lists(st.integers(0, 9), max_size=3)

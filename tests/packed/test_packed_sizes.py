@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+import demiglace
 from demiglace.artifact import SourceOrigin
 from demiglace.artifact.inspection import inspect
 from demiglace.artifact.packed import pack
@@ -70,3 +71,29 @@ def test_the_header_of_a_large_network_is_small(tmp_path):
     written = pack(ModelGraph(model), path, origin=SourceOrigin("torchvision", {"name": "resnet50"}))
     blocks = sum(one.bytes for one in inspect(path).tensors)
     assert written.bytes - blocks <= 1536
+
+
+@pytest.mark.slow
+def test_level_max_comes_below_the_entropy_of_trained_sparse_weights(tmp_path):
+    """Issue 7's bar: 0.92 of the order-0 entropy and 64 bytes for each tensor, on real digits."""
+    cosine = {"optimizer": {"name": "Adam", "lr": 2e-3}, "scheduler": "CosineAnnealingLR"}
+    shrink = [
+        {"use": "prune.magnitude", "amount": 0.98, "schedule": {"end": 0.5}},
+        {"use": "share.kmeans", "clusters": 6},
+    ]
+    recipe = {
+        "name": "sections",
+        "model": {"use": "lenet", "variant": "lenet-300-100"},
+        "data": {"use": "mnist5k", "batch_size": 128},
+        "pass": [
+            {"use": "train.supervised", "epochs": 8, **cosine},
+            {"use": "train.supervised", "epochs": 16, **cosine, "with": shrink},
+            {"use": "export.packed", "level": "max"},
+        ],
+    }
+    demiglace.run(recipe, out=tmp_path / "run")
+    codes = [one for one in inspect(next(tmp_path.glob("run/steps/*/model.dgz"))).tensors if one.is_weight]
+    for one in codes:
+        assert one.bytes <= 0.92 * one.entropy * one.elements / 8 + 64, one
+    first = next(one for one in codes if one.name == "fc1.weight_codes")
+    assert first.bytes <= 0.85 * first.entropy * first.elements / 8

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.slow
 SHIPPED = discover().recipes
 TESTED_APART = {
     *("digits", "digits-random", "digits-quantile", "digits-structured", "mnist"),
+    *("smallest-lenet-300-100", "smallest-lenet-5"),
     *("lenet-neurons", "resnet18-blocks", "resnet18-channels", "vit-heads"),
     *(
         "gradual-95",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias, Union
 
 from demiglace.artifact.checked_json import DAMAGED
 from demiglace.artifact.manifest import GRAPH, ArtifactInfo
-from demiglace.errors import ArtifactError, DemiglaceError
+from demiglace.errors import ArtifactError, DemiglaceError, SourceError
 from demiglace.graph.edits import Json
 from demiglace.graph.origins import CallerOrigin, SourceOrigin, Structure
 
@@ -69,7 +69,10 @@ def _from_source(
             f"{info.path} holds a model of the source {name!r}, which needs the registry of sources",
             hint="open it with demiglace.load",
         )
-    build = resolve(name, options)
+    try:
+        build = resolve(name, options)
+    except SourceError as error:
+        raise _absent(info, name, error) from error
     try:
         return _quietly(build, "meta" if meta else "cpu")
     except DemiglaceError:
@@ -81,6 +84,17 @@ def _from_source(
             f"{info.path}: the source {name!r} failed to build the model: {error}",
             hint="the artifact's provenance lists the versions that it was saved with",
         ) from error
+
+
+def _absent(info: ArtifactInfo, name: str, error: SourceError) -> DemiglaceError:
+    """The error of a source that no plugin has, with the distribution that gave it to the run."""
+    needed = info.provenance.get("source")
+    if needed is None:
+        return error
+    return ArtifactError(
+        f"{info.path} holds a model of the source {name!r}, which {needed} gives and no installed plugin has",
+        hint=f"pip install '{needed}'",
+    )
 
 
 def _quietly(build: Build, device: str) -> nn.Module:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demiglace.artifact import GraphOrigin, save
+from demiglace.artifact import GraphOrigin, SourceOrigin, save
 from demiglace.data import Data
 from demiglace.data.cast import cast
 from demiglace.engine.clock import Clock
@@ -117,6 +117,7 @@ class Execution:
         shop.provenance = {"recipe": record.recipe, "environment": record.environment}
         if shop.footprint is not None:
             shop.provenance |= {"parameters": shop.footprint.parameters}
+        shop.provenance |= _needed_to_open(shop)
         for warning in self.plan.warnings:
             shop.listener.warning("plan", str(warning))
         if folder is not None:
@@ -284,6 +285,16 @@ def _footprint_metrics(shop: Workshop) -> dict[str, Metric]:
     if shop.footprint is None:
         return {}
     return {name: Metric(value) for name, value in shop.footprint.figures().items()}
+
+
+def _needed_to_open(shop: Workshop) -> dict[str, str]:
+    """The distribution that builds the model's structure, where that is another than demiglace."""
+    origin = shop.model.origin
+    if not isinstance(origin, SourceOrigin) or origin.name not in shop.registry.model_sources:
+        return {}
+    [plugin] = shop.registry.model_sources.claimants(origin.name)
+    other = plugin.distribution != "demiglace"
+    return {"source": f"{plugin.distribution}=={plugin.version}"} if other else {}
 
 
 class _Both(Listener):
