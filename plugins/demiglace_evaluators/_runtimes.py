@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any, Literal
 
-from demiglace.errors import PluginError, UsageError
 from demiglace.passes import Problem, Ran
 from demiglace.recipe import did_you_mean
+from demiglace_evaluators._reference import is_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,16 +61,6 @@ class Running:
     call: Callable[[Example], Any]
     #: What it runs in one call, after the runtime's own fusions.
     ran: Callable[[Example], Sequence[Ran]]
-
-
-@contextmanager
-def workplace() -> Iterator[Path]:
-    """A folder for exported files, gone in the end."""
-    folder = Path(mkdtemp(prefix="demiglace-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -140,6 +128,7 @@ def _autocast(precision: Precision) -> Any:
 
 def _exported(runtime: str, model: ModelGraph, context: Context, folder: Path, settings: Settings) -> Running:
     from demiglace.plugins import discover
+    from demiglace_evaluators._files import exported
 
     file = exported(runtime, model, context, folder)
     return _of_file(discover().open_file(runtime, file, **vars(settings)))
@@ -148,93 +137,3 @@ def _exported(runtime: str, model: ModelGraph, context: Context, folder: Path, s
 def _of_file(module: nn.Module) -> Running:
     told: Callable[[], Sequence[Ran]] = getattr(module, "ran", list)
     return Running(lambda example: module(*example.args, **example.kwargs), lambda _: told())
-
-
-def exported(runtime: str, model: ModelGraph, context: Context, folder: Path) -> Path:
-    """The file that the runtime's exporter makes of a model, in a folder made here."""
-    from demiglace.plugins import discover
-
-    registry = discover()
-    spec = registry.passes.get(registry.runtimes[runtime].exporter)
-    if spec is None:
-        raise PluginError(f"the runtime {runtime!r} names no exporter that is installed")
-    folder.mkdir()
-    apart = replace(context, figures={}, notes=[], left_alone={}, folder=folder)
-    written = registry.implementation(spec)(spec.config()).write(model, folder, apart)
-    return folder / str(written["file"])
-
-
-def saved(model: ModelGraph, folder: Path) -> Path:
-    """A model as an artifact that opens in another process.
-
-    Raises:
-        UsageError: when only the caller's own class could build it.
-        GraphError: when its structure is known from itself alone, and it cannot be traced.
-    """
-    from demiglace.artifact import CallerOrigin, GraphOrigin, save
-    from demiglace.graph import ModelGraph
-    from demiglace.graph.plain import lower, portable
-
-    if model.origin is None:
-        save(ModelGraph(lower(model)), folder, origin=GraphOrigin())
-        return folder
-    graph = portable(model)
-    if isinstance(model.origin, CallerOrigin) and graph is None:
-        raise UsageError(
-            f"another process cannot build a {type(model.module).__name__}, and it cannot be traced",
-            hint='name what makes it: [model] use = "python"',
-        )
-    save(model, folder, origin=model.origin, graph=graph)
-    return folder
-
-
-def is_file(model: ModelGraph) -> bool:
-    """Whether the model is an exported file, which its runtime runs."""
-    return hasattr(model.module, "ran")
-
-
-def reference(model: ModelGraph, context: Context, against: str | None) -> ModelGraph | None:
-    """What a model is compared with, in float32; `None` where nothing is known, which is said.
-
-    Args:
-        model: the model that is measured.
-        context: of the step, whose model before the first pass is the default.
-        against: the path of a saved model or an exported file.
-    """
-    from demiglace.quantization import weights_in_graph
-
-    if against is not None:
-        return _opened(against, model)
-    started = context.baseline or model
-    if is_file(started) or any(True for _ in weights_in_graph(started.module)):
-        context.note("compared with nothing: name what the model was before it had integers under `against`")
-        return None
-    return in_floating_point(model, context)
-
-
-def _opened(path: str, model: ModelGraph) -> ModelGraph:
-    from demiglace.api import load
-    from demiglace.graph import ModelGraph
-    from demiglace.passes import allowed_code
-    from demiglace.plugins import discover
-    from demiglace.quantization import floating
-
-    registry = discover()
-    for name, spec in registry.runtimes.items():
-        if path.endswith(spec.suffixes):
-            return ModelGraph(registry.open_file(name, path).eval(), model.example)
-    return ModelGraph(floating(load(path, allow_code=allowed_code())).eval(), model.example)
-
-
-def in_floating_point(model: ModelGraph, context: Context) -> ModelGraph:
-    """What a model is compared with: that before the first pass, with its weights in float32."""
-    from demiglace.graph import ModelGraph
-    from demiglace.quantization import floating
-
-    started = context.baseline or model
-    module = floating(started.module).eval()
-    pairs = zip(module.modules(), started.module.modules(), strict=True)
-    if any(type(one) is not type(other) for one, other in pairs):
-        # Its edits would make integers of it again: only the module itself is what it is.
-        return ModelGraph(module, model.example)
-    return ModelGraph(module, model.example, dict(started.masks), list(started.edits), started.origin)

@@ -76,7 +76,7 @@ class Latency(Evaluator[LatencyConfig]):
         import torch
 
         from demiglace.training import evaluating, refuse
-        from demiglace_evaluators._runtimes import workplace
+        from demiglace_evaluators._files import workplace
 
         refuse(self.preflight(model))
         if model.example is None:
@@ -116,7 +116,8 @@ class Latency(Evaluator[LatencyConfig]):
         self, model: ModelGraph, context: Context, folder: Path, threads: int
     ) -> dict[tuple[str, str], Running]:
         """The model and its fp32 in each runtime; eager fp32 too, where there is an fp32."""
-        from demiglace_evaluators._runtimes import EAGER, Settings, put_to_work, reference
+        from demiglace_evaluators._reference import reference
+        from demiglace_evaluators._runtimes import EAGER, Settings, put_to_work
 
         forms: dict[str, tuple[ModelGraph, Precision]] = {"model": (model, self.config.precision)}
         compared = reference(model, context, self.config.against)

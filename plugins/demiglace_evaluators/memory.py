@@ -74,7 +74,7 @@ class Memory(Evaluator[MemoryConfig]):
     def measure(self, model: ModelGraph, context: Context) -> Mapping[str, Metric]:
         from demiglace.graph import resized
         from demiglace.training import refuse
-        from demiglace_evaluators._runtimes import workplace
+        from demiglace_evaluators._files import workplace
 
         refuse(self.preflight(model))
         if model.example is None:
@@ -95,7 +95,7 @@ class Memory(Evaluator[MemoryConfig]):
         self, runtime: str, model: ModelGraph, context: Context, folder: Path
     ) -> dict[str, dict[str, Any]]:
         """For the model and for its fp32, what a process has to open."""
-        from demiglace_evaluators._runtimes import reference
+        from demiglace_evaluators._reference import reference
 
         compared = reference(model, context, self.config.against)
         forms = {"model": model} | ({} if compared is None else {"fp32": compared})
@@ -108,7 +108,8 @@ class Memory(Evaluator[MemoryConfig]):
         import torch
 
         from demiglace.plugins import discover
-        from demiglace_evaluators._runtimes import EAGER, exported, saved
+        from demiglace_evaluators._files import exported, saved
+        from demiglace_evaluators._runtimes import EAGER
 
         code = [str(path.resolve()) for path in allowed_code()]
         threads = self.config.threads or torch.get_num_threads()

@@ -71,7 +71,7 @@ def test_the_reference_is_the_model_before_the_first_pass_in_float32(monkeypatch
 
 def test_a_model_that_came_quantized_is_compared_with_its_own_values_in_float32(tmp_path):
     quantized = demiglace.run({"pass": [{"use": "quantize.weight_only"}]}, model=net()).model
-    from demiglace_evaluators._runtimes import in_floating_point
+    from demiglace_evaluators._reference import in_floating_point
 
     context = Context(seed=0, device=torch.device("cpu"))
     model = ModelGraph(quantized, None)
