@@ -83,6 +83,21 @@ def test_a_model_that_came_quantized_is_compared_with_its_own_values_in_float32(
     assert hasattr(quantized[3], "quantized_weights")
 
 
+def test_layers_in_floating_point_are_free_to_be_fused_again():
+    from demiglace.quantization import floating
+
+    quantized = demiglace.run({"pass": [{"use": "quantize.dynamic"}]}, model=net()).model
+    assert quantized[3]._forward_pre_hooks
+    assert not floating(quantized)[3]._forward_pre_hooks
+
+
+def test_integers_in_a_graph_are_compared_with_what_was_before_the_first_pass():
+    steps = [{"use": "quantize.static"}, {"use": "quantize.edges"}, SHORT]
+    result = demiglace.run({"pass": steps}, model=net(), data=[torch.rand(4, 3, 8, 8)])
+    assert "speedup_eager_b1" in result.metrics
+    assert not any("compared with nothing" in note for note in result.steps[-1].notes)
+
+
 def test_it_tells_which_layers_multiply_integers():
     result = run({"use": "quantize.dynamic"})
     ran = {one["name"]: one["precision"] for one in result.steps[-1].figures["ran"]["eager"]}

@@ -154,10 +154,19 @@ def test_a_layer_that_is_never_called_stays():
     assert isinstance(model.linear1, SparseLinear)
     expected = nn.functional.linear(inputs, model.linear1.weight, model.linear1.bias)
     assert torch.allclose(model.linear1(inputs), expected, atol=1e-6)
-    # The fused path of encoders reads weights; a layer with a hook is called instead.
+
+
+def test_the_fused_path_of_encoders_calls_sparse_layers_instead_of_reading_them(monkeypatch):
+    model = nn.TransformerEncoderLayer(24, 2, 48, batch_first=True).eval()
+    inputs = torch.randn(2, 5, 24)
+    run({**PRUNE, "targets": ["type:Linear"]}, ALWAYS, model=model, inputs=inputs)
+    called, forward = [], SparseLinear.forward
+    monkeypatch.setattr(
+        SparseLinear, "forward", lambda self, given: called.append(self) or forward(self, given)
+    )
     with torch.no_grad():
-        fused = model(inputs)
-    assert torch.allclose(fused, model(inputs), atol=1e-6)
+        model(inputs)
+    assert called == [model.linear1, model.linear2]
 
 
 def test_a_shared_weight_stays_dense():
