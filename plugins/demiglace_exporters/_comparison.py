@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from demiglace_exporters._subject import Subject
     from demiglace_exporters.translation import Translated
 
-_TOLERANCES = {"none": 1e-3, "weights": 0.01, "arithmetic": 0.1}
+_TOLERANCES = {"full": 1e-3, "half": 0.01, "integer weights": 0.01, "integers": 0.1}
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Comparison:
     def tolerance(self) -> float:
         """How far the outputs may be apart, as a share of their size."""
         chosen: float | None = self.exporter.config.tolerance
-        return chosen or _TOLERANCES[self.translated.integers]
+        return chosen or _TOLERANCES[self.translated.precision]
 
     def difference(self, path: Path) -> float:
         """How far the outputs are apart at most.

@@ -27,9 +27,9 @@ class FileConfig(Config):
     """Fold the data's transform into the file: it then takes images as the data holds them, of the size of
     the first, in 8 bits."""
     tolerance: Annotated[float, Field(gt=0)] | None = None
-    """How far the file's outputs may be from PyTorch's, as a share of their size. By default 0.001; 0.01 with
-    integer weights, since runtimes may round what meets them; 0.1 with integer arithmetic, where values in
-    the middle of two integers fall to either side."""
+    """How far the file's outputs may be from PyTorch's, as a share of their size. By default 0.001; 0.01 in
+    16-bit floating point and with integer weights, since runtimes may round what meets them; 0.1 with
+    integer arithmetic, where values in the middle of two integers fall to either side."""
     examples: Annotated[int, Field(ge=1)] = 16
     """Examples of the calibration split that both are compared on; without data, the example input."""
 
@@ -44,6 +44,8 @@ class FileExporter(Exporter[C]):
     """Translates a model, writes it beside its place, compares it with PyTorch, and then puts it there."""
 
     runtime: RuntimeSpec
+    #: Whether the runtime is fast at layers that round their inputs as they come.
+    dynamic = True
 
     @property
     @abstractmethod
@@ -75,7 +77,7 @@ class FileExporter(Exporter[C]):
             raise UsageError(problem.message, hint=problem.hint)
         self._refuse_existing(folder)
         subject = Subject.of(model, context, self.config)
-        translated = translate(subject.model)
+        translated = translate(subject.model, dynamic=self.dynamic)
         only = translated.fixed_batch or subject.only_batch()
         if only is not None:
             context.warn(f"the model fixes its batch size: the file takes {only} at a time")

@@ -102,13 +102,30 @@ def _with_transform(model: ModelGraph, context: Context, examples: int) -> Subje
     if context.data is None:
         raise UsageError("preprocess = true needs data", hint="give the recipe a [data] table")
     raw = context.data.split("calibration").untransformed()
-    batches = CalibrationBatches(raw, examples, examples, context.seed, context.device)
-    first = batches.first().args
-    if len(first) != 1 or not isinstance(first[0], Tensor) or first[0].dtype != torch.uint8:
+    # One by one: as the data holds them, images may have different sizes.
+    single = CalibrationBatches(raw, examples, 1, context.seed, context.device)
+    images = [_image(batch) for batch in single]
+    alike = [one for one in images if one.shape == images[0].shape]
+    if len(alike) < len(images):
+        size = " x ".join(map(str, images[0].shape[2:]))
+        context.warn(
+            f"the file takes images of {size}; {len(images) - len(alike)} of the data's are of another size"
+        )
+    batch = Batch((torch.cat(alike),))
+    whole = Preprocessed(model.module, build_transform(context.data.transform).steps).eval()
+    return Subject(ModelGraph(whole, Example(first(batch, 2).args)), [batch])
+
+
+def _image(batch: Batch) -> Tensor:
+    """The image of a batch of one.
+
+    Raises:
+        UsageError: when it is none of 8 bits.
+    """
+    value = batch.args[0] if len(batch.args) == 1 else None
+    if not isinstance(value, Tensor) or value.dtype != torch.uint8:
         raise UsageError(
             "preprocess = true needs data that holds images of 8 bits",
             hint="export without it, and say beside the file what its inputs must be",
         )
-    steps = build_transform(context.data.transform).steps
-    whole = Preprocessed(model.module, steps).eval()
-    return Subject(ModelGraph(whole, Example((first[0][:2],))), batches)
+    return value

@@ -6,10 +6,11 @@ import sys
 import onnx_ir
 import pytest
 import torch
+from exported_nets import EDGES, STATIC, TABLES, Kinds, Net, Text, made
 from torch import nn
 
 import demiglace
-from conftest import EDGES, STATIC, Net, Text, made
+from demiglace.data import Data, DatasetSplit, build_transform
 from demiglace.errors import DemiglaceError, GraphError, RecipeError, UsageError
 from demiglace.plugins import discover
 
@@ -76,6 +77,34 @@ def test_a_transformer_computes_the_same(tmp_path, steps, limit, to):
     assert relative(file(IDS[:5]), result.model(IDS[:5])) < limit
 
 
+@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize(
+    ("steps", "limit"),
+    [
+        (STATIC, 0.01),
+        ([{"use": "quantize.weight_only", "bits": 4, "group_size": 4, "symmetric": False}], 0.005),
+        ([{"use": "quantize.cast", "dtype": "float16"}], 0.005),
+    ],
+    ids=["static", "int4", "float16"],
+)
+def test_every_kind_of_layer_and_inputs_by_name(tmp_path, steps, limit, to):
+    draw = torch.Generator().manual_seed(0)
+    batch = {"x": torch.randn(6, 4, 12, generator=draw), "scale": torch.rand(6, generator=draw)}
+    data = {"calibration": [batch]}
+    result, figures, _, file = exported(tmp_path, steps, to, made(Kinds), data=data)
+    assert figures["difference"] < limit
+    assert figures["free_batch"] is True
+    expected = result.model(**batch)
+    for found, wanted in zip(file(**batch), expected.values(), strict=True):
+        assert relative(found, wanted) < limit
+
+
+def test_bfloat16_says_what_to_use_instead(tmp_path):
+    steps = [{"use": "quantize.cast"}]
+    with pytest.raises(GraphError, match=r"'weight' is bfloat16(.|\n)*float16"):
+        exported(tmp_path, steps, "onnx", nn.Linear(4, 4), example=torch.rand(2, 4))
+
+
 def test_four_bits_are_stored_as_four_bits(tmp_path):
     layer = nn.Linear(256, 256)
     steps = [{"use": "quantize.weight_only", "bits": 4, "group_size": 32}]
@@ -111,6 +140,20 @@ def test_a_file_with_the_transform_takes_raw_images(tmp_path, images, to):
     assert inputs.dtype == torch.uint8
     assert relative(file(inputs), expected) < 0.02
     assert torch.equal(file(inputs).argmax(1), expected.argmax(1))
+
+
+def test_images_of_another_size_than_the_first_are_left_out(tmp_path):
+    draw = torch.Generator().manual_seed(0)
+    sizes = [(20, 20), (24, 20), (20, 20)]
+    raw = [(torch.randint(0, 256, (3, *size), generator=draw, dtype=torch.uint8), 0) for size in sizes]
+    split = DatasetSplit(raw).transformed(build_transform(TABLES))
+    data = Data({"calibration": split}, transform=TABLES)
+    result, figures, _, file = exported(tmp_path, [], "onnx", made(Net), data=data, preprocess=True)
+    [warning] = result.record.steps[-1].warnings
+    height = file.input_shape()[2]
+    assert f"takes images of {height} x 20" in warning
+    assert file(torch.zeros(1, 3, height, 20, dtype=torch.uint8)).shape == (1, 4)
+    assert figures["difference"] < 0.01
 
 
 def test_a_departing_file_fails_the_step_and_names_the_layer(tmp_path, images, monkeypatch):

@@ -16,6 +16,7 @@ SHIPPED = discover().recipes
 TESTED_APART = {
     *("digits", "digits-random", "digits-quantile", "digits-structured", "mnist"),
     *("smallest-lenet-300-100", "smallest-lenet-5"),
+    *("cnn-int8-onnx", "cnn-int8-openvino", "qat-onnx", "resnet18-channels-int8"),
     *("lenet-neurons", "resnet18-blocks", "resnet18-channels", "vit-heads"),
     *(
         "gradual-95",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,8 @@ class FileModule(nn.Module):
         """The outputs as arrays."""
 
     @abstractmethod
-    def input_names(self, session: Any) -> Sequence[str]:
-        """The inputs in their order."""
+    def input_names(self, session: Any) -> Sequence[Collection[str]]:
+        """For each input, in order, the names that it has."""
 
     @abstractmethod
     def input_shape(self) -> list[int | None]:
@@ -76,18 +76,23 @@ class FileModule(nn.Module):
     def forward(self, *args: Tensor, **kwargs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """The file's outputs: one tensor, or a tuple of them, on the CPU."""
         session = self.session
-        names = self.input_names(session)[len(args) :]
-        if set(names) != set(kwargs):
-            raise UsageError(f"the file takes {', '.join(names) or 'nothing'} beside {len(args)} inputs")
-        inputs = [
-            one.detach().cpu().contiguous().numpy() for one in (*args, *(kwargs[name] for name in names))
-        ]
+        given = (*args, *self._by_name(session, len(args), kwargs))
+        inputs = [one.detach().cpu().contiguous().numpy() for one in given]
         try:
             outputs = [torch.from_numpy(np.array(one)) for one in self.compute(session, inputs)]
         except Exception as error:
             shapes = ", ".join(f"{one.dtype} {list(one.shape)}" for one in inputs)
             raise UsageError(f"{self.runtime} refuses {shapes}: {_first_line(error)}") from error
         return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def _by_name(self, session: Any, first: int, kwargs: Mapping[str, Tensor]) -> list[Tensor]:
+        """The inputs from the number `first` on, in their order."""
+        named = self.input_names(session)[first:]
+        given = [kwargs[name] for names in named for name in names if name in kwargs]
+        if not len(named) == len(given) == len(kwargs):
+            wanted = ", ".join(min(names) for names in named) or "nothing"
+            raise UsageError(f"the file takes {wanted} beside {first} inputs")
+        return given
 
     def content(self, name: str) -> bytes:
         """A file's bytes."""

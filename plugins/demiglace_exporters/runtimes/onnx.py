@@ -46,8 +46,8 @@ class OnnxModule(FileModule):
         outputs: Sequence[Any] = session.run(None, dict(zip(names, inputs, strict=True)))
         return outputs
 
-    def input_names(self, session: Any) -> list[str]:
-        return [one.name for one in session.get_inputs()]
+    def input_names(self, session: Any) -> list[set[str]]:
+        return [{one.name} for one in session.get_inputs()]
 
     def input_shape(self) -> list[int | None]:
         shape = self.session.get_inputs()[0].shape

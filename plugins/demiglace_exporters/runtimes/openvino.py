@@ -47,8 +47,8 @@ class OpenvinoModule(FileModule):
         outputs = session(list(inputs), share_inputs=True)
         return [outputs[at] for at in range(len(session.outputs))]
 
-    def input_names(self, session: Any) -> list[str]:
-        return [one.any_name for one in session.inputs]
+    def input_names(self, session: Any) -> list[set[str]]:
+        return [set(one.names) for one in session.inputs]
 
     def input_shape(self) -> list[int | None]:
         shape = self.session.inputs[0].partial_shape

@@ -60,6 +60,20 @@ def dynamic_linear(site: Site) -> None:
     site.replace(_with_bias(site, output))
 
 
+def dequantized_linear(site: Site) -> None:
+    """A matrix product with integer weights; the runtime may round the inputs as it likes."""
+    held = _weight(site)
+    weight = site.call(
+        "DequantizeLinear",
+        site.constants.integers(held.integers, 8, site.name("weight")),
+        site.constants.floats(_row_scales(held), site.name("weight_scale")),
+        axis=0,
+    )
+    columns = site.call("Transpose", weight, perm=[1, 0])
+    output = site.call("MatMul", site.as_float(site.inputs["values"]), columns)
+    site.replace(_with_bias(site, output))
+
+
 def dynamic_quantized(site: Site, values: Any) -> tuple[Any, Any, Any]:
     """Integers, scale and zero point of values whose range is taken as they come."""
     integers, scale, zero = site.call_for("DynamicQuantizeLinear", 3, values)

@@ -51,12 +51,15 @@ class Translated:
     layers: Mapping[str, str]
 
     @property
-    def integers(self) -> Literal["none", "weights", "arithmetic"]:
-        """Whether weights are integers, or what is computed with them as well."""
+    def precision(self) -> Literal["full", "half", "integer weights", "integers"]:
+        """How exactly a runtime can be expected to compute what PyTorch does."""
         kinds = {node.op_type for node in self.model.graph}
         if kinds & {"QuantizeLinear", "DynamicQuantizeLinear"}:
-            return "arithmetic"
-        return "weights" if "DequantizeLinear" in kinds else "none"
+            return "integers"
+        if "DequantizeLinear" in kinds:
+            return "integer weights"
+        halves = any(str(one.dtype) == "FLOAT16" for one in self.model.graph.initializers.values())
+        return "half" if halves else "full"
 
     @property
     def fixed_batch(self) -> int | None:
@@ -81,14 +84,22 @@ class Translated:
         return content
 
 
-def translate(model: ModelGraph) -> Translated:
+def translate(model: ModelGraph, *, dynamic: bool = True) -> Translated:
     """The ONNX form of a model, its batch size free where the model's is.
+
+    Args:
+        model: with an example input.
+        dynamic: whether layers of `quantize.dynamic` round their inputs in the file itself; else their
+            weights alone are integers there.
 
     Raises:
         GraphError: when the model cannot be traced, or calls an operator that ONNX does not have; the
             message names the operator and its layer.
     """
     program = model.exported
+    _refuse_bfloat16(model)
+    # Checks of the inputs' sizes, in which torch 2.14 names inputs of `**kwargs` wrongly.
+    program._guards_code = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch about its own deprecations
         try:
@@ -103,23 +114,48 @@ def translate(model: ModelGraph) -> Translated:
             raise _refused(error, program, layers_of(model, program)) from error
     if made is None or made.exported_program is None:
         raise GraphError("torch's ONNX exporter gave no model")
-    layers = layers_of(model, made.exported_program)
-    _lower(made.model.graph)
+    names = layers_of(model, made.exported_program)
+    _lower(made.model.graph, {} if dynamic else {"dynamic_linear": layers.dequantized_linear})
     merge_roundings(made.model.graph)
-    tidied(made.model, __version__, layers)
+    tidied(made.model, __version__, names)
     made.model.opset_imports.pop(DOMAIN, None)
-    return Translated(made.model, made.exported_program, layers)
+    _name_inputs(made.model.graph, model)
+    return Translated(made.model, made.exported_program, names)
 
 
-def _lower(graph: Any) -> None:
-    """Put standard nodes in the place of ours."""
+def _name_inputs(graph: Any, model: ModelGraph) -> None:
+    """Name the inputs as the model does, where its forward takes any number of them."""
+    from demiglace.graph import Example
+
+    example = model.example or Example()
+    names: list[str | None] = [None] * len(example.args)
+    if isinstance(model.module, PlainGraph):
+        names = [one.name for one in model.module.graph_data.inputs[: len(example.args)]]
+    for value, name in zip(graph.inputs, [*names, *example.kwargs], strict=False):
+        taken = {one.name for node in graph for one in node.outputs} | set(graph.initializers)
+        if name is not None and name not in taken:
+            value.name = name
+
+
+def _refuse_bfloat16(model: ModelGraph) -> None:
+    tensors = (*model.module.named_parameters(), *model.module.named_buffers())
+    name = next((name for name, one in tensors if one.dtype == torch.bfloat16), None)
+    if name is not None:
+        raise GraphError(
+            f"{name!r} is bfloat16, which most operators of ONNX do not take",
+            hint='use dtype = "float16" in quantize.cast, or export the model as it was before it',
+        )
+
+
+def _lower(graph: Any, others: Mapping[str, Callable[[Site], None]]) -> None:
+    """Put standard nodes in the place of ours, some by another way than usual."""
     constants = Constants(graph)
     for node in list(graph):
         if node.domain == DOMAIN:
             site = Site(node, graph, constants)
             names = inputs_of(node.op_type)
             site.inputs = dict(zip(names, [*node.inputs, *[None] * len(names)], strict=False))
-            _LOWERINGS[node.op_type](site)
+            others.get(node.op_type, _LOWERINGS[node.op_type])(site)
 
 
 def layers_of(model: ModelGraph, program: ExportedProgram) -> dict[str, str]:
@@ -142,8 +178,7 @@ def _refused(error: Exception, program: ExportedProgram, layers: Mapping[str, st
     """What torch's exporter could not translate: the operator and its layer, where it says so."""
     found = _CALL.search(str(error))
     if found is None:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return GraphError(f"the model cannot be written as ONNX: {lines[0] if lines else error!r}")
+        return GraphError(f"the model cannot be written as ONNX: {_root(error)}")
     # It was decomposed before: its name may be another now, and its namespace.
     calls = [str(node.name) for node in program.graph.nodes if _base(found[2]) in _base(node.target)]
     layer = next((layers[name] for name in (found[1], *calls) if name in layers), "")
@@ -151,6 +186,13 @@ def _refused(error: Exception, program: ExportedProgram, layers: Mapping[str, st
         f"layer {layer or '.'!r} calls {found[2]!r}, which ONNX has no form of",
         hint="write that layer with other operators of torch, or ship the model as an artifact",
     )
+
+
+def _root(error: BaseException) -> str:
+    """The first line of what an error began with."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
 
 
 def _base(target: object) -> str:
