@@ -125,9 +125,10 @@ def _accuracy(model: ModelGraph, data: Data, split: str) -> tuple[float | None, 
             scores = prediction(batch.run(model.module))
             if batch.labels is None or not is_classes(scores, batch.labels):
                 return None, None
-            hits.append((scores.argmax(1) == batch.labels).flatten())
-            labels.append(batch.labels.flatten())
-    if not labels:
+            known = batch.labels >= 0  # below are labels that losses ignore
+            hits.append((scores.argmax(1) == batch.labels)[known])
+            labels.append(batch.labels[known])
+    if not sum(map(len, labels)):
         return None, None
     counts = torch.bincount(torch.cat(labels))
     return float(torch.cat(hits).double().mean()), float(counts.max() / counts.sum())

@@ -1,0 +1,37 @@
+"""What is gathered of a model and its data."""
+
+import pytest
+import torch
+from torch import nn
+
+from demiglace.data import Data
+from demiglace.graph import ModelGraph
+from demiglace.quick.facts import _accuracy
+
+
+class Echo(nn.Module):
+    """Its inputs are its scores."""
+
+    def forward(self, scores):
+        return scores
+
+
+def accuracy(scores, labels):
+    data = Data.of({"validation": [(scores, labels)]})
+    return _accuracy(ModelGraph(Echo()), data, "validation")
+
+
+def test_accuracy_and_the_most_frequent_class_are_shares_of_labelled_examples():
+    scores = torch.eye(3)[[0, 1, 1, 2, 0]]
+    assert accuracy(scores, torch.tensor([0, 1, 2, 2, 2])) == pytest.approx((3 / 5, 3 / 5))
+    # A label below zero is one that losses ignore.
+    assert accuracy(scores, torch.tensor([0, 1, -100, 2, 2])) == pytest.approx((3 / 4, 2 / 4))
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [torch.rand(5), torch.zeros(5, 3, dtype=torch.long), torch.full((5,), -1)],
+    ids=["real", "many", "none"],
+)
+def test_labels_that_are_no_classes_are_no_accuracy(labels):
+    assert accuracy(torch.rand(5, 3), labels) == (None, None)
