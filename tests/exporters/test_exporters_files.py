@@ -43,6 +43,29 @@ def test_every_layer_between_two_integers_is_fused(tmp_path, images):
     assert json.loads((tmp_path / "run" / "run.json").read_text())["steps"][-1]["figures"] == figures
 
 
+def test_uneven_zeros_become_the_convolutions_own_and_nothing_is_rounded_twice(tmp_path, images):
+    layers = (
+        nn.Conv2d(3, 8, 3),
+        nn.ReLU6(),
+        nn.ZeroPad2d((0, 1, 2, 1)),
+        nn.Conv2d(8, 8, 3, stride=2),
+        nn.ReLU(),
+    )
+    module = nn.Sequential(*layers, nn.MaxPool2d(2), nn.Conv2d(8, 8, 1), nn.Flatten(), nn.Linear(96, 4))
+    _, figures, path, file = exported(tmp_path, EDGES, "onnx", module, data=images)
+    assert figures["difference"] < 0.02
+    ran = {one.operator for one in file.ran()}
+    assert "QLinearConv" in ran
+    assert not {"Pad", "Conv", "FusedConv"} & ran
+    graph = onnx_ir.load(path).graph
+    pads = [node.attributes["pads"].value for node in graph if node.op_type == "Conv"]
+    assert (2, 0, 1, 1) in {tuple(one) for one in pads}
+    for node in graph:
+        before = node.inputs[0].producer() if node.op_type == "QuantizeLinear" else None
+        if before is not None and before.op_type == "DequantizeLinear":
+            assert list(before.inputs[1:]) != list(node.inputs[1:])
+
+
 def test_openvino_computes_every_layer_on_integers(tmp_path, images):
     _, figures, _, file = exported(tmp_path, EDGES, "openvino", made(Net), data=images)
     assert figures["difference"] < 0.02
