@@ -15,7 +15,7 @@ from demiglace.artifact import CallerOrigin, GraphOrigin, load, open_artifact, s
 from demiglace.artifact.packed import blocks, mixed, pack, unpack
 from demiglace.artifact.packed.integers import decode as decode_integers
 from demiglace.artifact.packed.integers import encode as encode_integers
-from demiglace.artifact.packed.stream import Cursor
+from demiglace.artifact.packed.stream import Cursor, Damaged
 from demiglace.artifact.tensor_file import raw
 from demiglace.errors import ArtifactError
 from demiglace.graph import Example, Mask, ModelGraph, apply
@@ -115,6 +115,18 @@ def test_neighbours_that_are_alike_pay(packed):
     assert torch.equal(back.tensors["t"], tensor)
     assert back.stored["t"].encoding == "entropy-coded, mixed contexts"
     assert back.stored["t"].bytes < 0.92 * (plain.bytes - (mixed_file.bytes - back.stored["t"].bytes))
+
+
+def test_mixing_takes_no_more_lines_than_it_may(monkeypatch):
+    symbols = (np.random.default_rng(0).random((20, 30)) < 0.1).astype(np.uint8)
+    monkeypatch.setattr(mixed, "MOST_LINES", 25)
+    coded = mixed.encode(symbols, 0)
+    assert coded[2] == 0, "rows are lines, columns would be too many"
+    assert np.array_equal(mixed.decode(Cursor(coded), 20, 30), symbols.reshape(-1))
+    with pytest.raises(Damaged):
+        mixed.decode(Cursor(coded), 30, 20)
+    monkeypatch.setattr(mixed, "MOST_LINES", 10)
+    assert encode_integers(symbols.reshape(-1), 30, context=True)[0] != 5
 
 
 def test_a_tensor_of_several_blocks_comes_back(packed, monkeypatch):

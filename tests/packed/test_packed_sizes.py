@@ -92,7 +92,9 @@ def test_level_max_comes_below_the_entropy_of_trained_sparse_weights(tmp_path):
         ],
     }
     demiglace.run(recipe, out=tmp_path / "run")
-    codes = [one for one in inspect(next(tmp_path.glob("run/steps/*/model.dgz"))).tensors if one.is_weight]
+    tensors = inspect(next(tmp_path.glob("run/steps/*/model.dgz"))).tensors
+    codes = [one for one in tensors if one.name.endswith("_codes")]
+    assert len(codes) == 3
     for one in codes:
         assert one.bytes <= 0.92 * one.entropy * one.elements / 8 + 64, one
     first = next(one for one in codes if one.name == "fc1.weight_codes")

@@ -52,7 +52,7 @@ def encode(symbols: Symbols, columns: int, context: bool) -> bytes:
     if classes is not None:
         smallest = min(smallest, _classed(symbols, classes, len(counts)), key=len)
     usual = int(counts.argmax())
-    if 2 * counts[usual] < len(symbols):
+    if 2 * counts[usual] < len(symbols) or min(matrix.shape) > mixed.MOST_LINES:
         return smallest
     by_mixing = bytes([MIXED]) + mixed.encode(matrix, usual)
     return by_mixing if len(by_mixing) < _WORTH_MIXING * len(smallest) else smallest
