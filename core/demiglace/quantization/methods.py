@@ -22,7 +22,8 @@ class Rounding:
     #: The integers to round to; its groups divide the weight's rows.
     scheme: Scheme
     #: The mean of `x x^T` over the layer's inputs, `[groups, k, k]`, float32, where the method asks for
-    #: inputs: the outputs fall into as many groups, and `k` weights make a row.
+    #: inputs: the outputs fall into as many groups, and `k` weights make a row. About their mean, where a
+    #: bias takes up its error; for an embedding, that of the gradients at what it gives.
     moments: Tensor | None = None
     #: Whether to search ranges narrower than the values' own.
     clip: bool = True
