@@ -5,10 +5,15 @@ import torch
 from torch import nn
 
 import demiglace
+from demiglace.data import Data
 from demiglace.errors import DemiglaceError, RecipeError
+from demiglace.graph import ModelGraph, apply
+from demiglace.passes import Context
 from demiglace.plugins import hooks
 from demiglace.quantization import METHODS, QTensor, Rounding, Scheme, round_weight, rounding_method
 from demiglace_quantizers import _methods
+from demiglace_quantizers.static import Static, StaticConfig
+from demiglace_quantizers.weight_only import WeightOnly, WeightOnlyConfig
 
 BUILT_IN = ("rtn", "hqq", "gptq", "adaround")
 
@@ -146,6 +151,30 @@ def test_biases_take_up_the_mean_error_of_rounding_by_inputs(method):
     recipe = {"pass": [{"use": "quantize.weight_only", "bits": 2, "method": method}]}
     demiglace.run(recipe, model=module, data=[values], example_inputs=values[:2])
     torch.testing.assert_close(module[0](values).detach().mean((0, 2, 3)), means, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "options", [{"use": "quantize.weight_only", "bits": 3, "method": "gptq"}, {"use": "quantize.static"}]
+)
+def test_biases_that_a_mask_holds_at_zero_are_not_corrected(options):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 4)).eval()
+    values = torch.rand(64, 16)
+    keep = torch.arange(8) % 2 == 0
+    model = ModelGraph(module, masks={"0.bias": keep})
+    module[0].bias.data *= keep
+    edits = _editor(options).edits(model, Context(0, torch.device("cpu"), data=Data.of([values])))
+    apply(model, edits).commit()
+    assert (module[0].bias[~keep] == 0).all()
+    assert (module[0].bias[keep] != 0).all()
+
+
+def _editor(options):
+    name, config = {
+        "quantize.static": (Static, StaticConfig),
+        "quantize.weight_only": (WeightOnly, WeightOnlyConfig),
+    }[options["use"]]
+    return name(config(**{key: value for key, value in options.items() if key != "use"}))
 
 
 def test_the_built_in_methods_come_in_by_the_hook():

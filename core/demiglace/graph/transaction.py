@@ -207,7 +207,8 @@ def _swap(transaction: Transaction, edit: Swap) -> None:
     old = _module(model, edit.module)
     new = swapped(edit.type, old, edit.options)
     for name, value in edit.tensors.items():
-        _give(new, name, value)
+        keep = model.masks.get(name if edit.module == ROOT else f"{edit.module}.{name}")
+        _give(new, name, value if keep is None else value.masked_fill(~keep.to(value.device), 0))
     named = _parameters(model)
     before = (type(old), old.__dict__)
     # The object stays and becomes another: whoever refers to it, under whatever name, has the new one.
