@@ -349,3 +349,25 @@ def test_a_weight_that_is_read_before_its_layer_runs_refuses_no_right_cut(kind, 
     transaction.commit()
     assert model.module.get_parameter("first.weight").shape == (4, 6)
     assert verification.form == form
+
+
+class Averaged(nn.Module):
+    """Gives the average of each four channels of a layer."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(inputs, 20, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.avg_pool2d(nn.functional.pixel_shuffle(self.layer(x), 2), 2)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 4])
+def test_channels_of_one_input_do_not_cancel_out(seed):
+    torch.manual_seed(seed)
+    first = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.SiLU())
+    net = nn.Sequential(first, Averaged(8), Averaged(5), nn.Flatten(), nn.Linear(80, 3))
+    model = graph(net, 2, 3, 4, 4)
+    edits = removal_edits(model, [(group, torch.arange(1, group.units)) for group in model.groups])
+    _, verification = apply_verified(model, edits)
+    assert verification is not None

@@ -2,7 +2,7 @@
 
 A fresh network shrinks what varies and keeps what is constant: behind a few layers all positions look the
 same, and attention with a wrong number of heads, say, computes nearly what it should. Layers whose outputs
-have mean 0 and variance 1 hide nothing of the kind (as in Mishkin and Matas, "All you need is a good init",
+have mean 0 and variance about 1 hide nothing of the kind (as in Mishkin and Matas, "All you need is a good init",
 ICLR 2016, which scales a network's weights layer by layer on data).
 """
 
@@ -26,12 +26,13 @@ More than the square root of 2 that a ReLU takes away. An average over many posi
 attention is, leaves little of what varies and all of the rounding that the positions have in common:
 scaled up without bound, rounding grew a hundredfold over the depth of a vit_b_32; with this, threefold.
 """
+_SEED = 20_202
 _ENOUGH = 16
 """Values of a channel from which its mean and deviation are taken."""
 
 
 class Balanced(TorchDispatchMode):
-    """While active, each layer that runs has its tensors changed in place to give mean 0 and variance 1.
+    """While active, each layer that runs has its tensors changed in place to give mean 0 and variance about 1.
 
     Convolutions, matrix products with a weight, and batch norms on their running statistics take part, each
     weight once. What other operators make of a weight before they use it is left as it is.
@@ -78,6 +79,14 @@ def _statistics(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return torch.where(varies, mean, 0.0), torch.where(scale > 0, scale, 1.0), varies
 
 
+def _apart(channels: int) -> Tensor:
+    """About 1 for each channel, and not the same.
+
+    Channels of one input differ by their sign alone once they are balanced: an average of them can be zero.
+    """
+    return 0.75 + torch.rand(channels, generator=torch.Generator().manual_seed(_SEED)) / 2
+
+
 def _layer(
     mode: Balanced, given: Tensor, output: Tensor, weight: Tensor, dim: int, bias: Tensor | None
 ) -> Tensor:
@@ -86,6 +95,7 @@ def _layer(
     That follows from what it gave, so that the layer need not run again.
     """
     mean, deviation, varies = _statistics(output)
+    deviation = deviation / _apart(len(deviation)).to(deviation)
     largest = _GAIN * float(torch.linalg.vector_norm(given)) / max(1, given.numel()) ** 0.5
     if 0 < largest < 1:
         deviation = deviation / largest
