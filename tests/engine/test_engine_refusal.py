@@ -8,7 +8,7 @@ from torch import nn
 
 import demiglace
 from demiglace.engine.events import Listener
-from demiglace.errors import GraphError, RecipeError
+from demiglace.errors import GraphError, RecipeError, UsageError
 
 
 class Started(Listener):
@@ -88,6 +88,6 @@ def test_what_a_participant_refuses_names_it(tmp_path):
     twice = '[[pass.with]]\nuse = "quantize.qat"\n' * 2
     path.write_text(f'[[pass]]\nid = "train"\nuse = "train.supervised"\nepochs = 1\n{twice}')
     data = [(torch.randn(8, 4), torch.randint(2, (8,)))]
-    with pytest.raises(GraphError, match="step 'train': participant 'qat-2': targets") as caught:
+    with pytest.raises(UsageError, match="step 'train': participant 'qat-2': targets") as caught:
         demiglace.run(path, model=nn.Sequential(nn.Linear(4, 2)), data=data)
     assert caught.value.faults[0].place.line == 3

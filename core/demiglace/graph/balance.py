@@ -2,8 +2,8 @@
 
 A fresh network shrinks what varies and keeps what is constant: behind a few layers all positions look the
 same, and attention with a wrong number of heads, say, computes nearly what it should. Layers whose outputs
-have mean 0 and variance about 1 hide nothing of the kind (as in Mishkin and Matas, "All you need is a good init",
-ICLR 2016, which scales a network's weights layer by layer on data).
+have mean 0 and variance about 1 hide nothing of the kind (as in Mishkin and Matas, "All you need is a good
+init", ICLR 2016, which scales a network's weights layer by layer on data).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ENOUGH = 16
 
 
 class Balanced(TorchDispatchMode):
-    """While active, each layer that runs has its tensors changed in place to give mean 0 and variance about 1.
+    """While active, each layer has its tensors changed in place, to give mean 0 and variance about 1.
 
     Convolutions, matrix products with a weight, and batch norms on their running statistics take part, each
     weight once. What other operators make of a weight before they use it is left as it is.
