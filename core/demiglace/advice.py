@@ -36,9 +36,7 @@ def format_advice(machine: Processor, compiler: str | None, registry: Registry) 
     yield Advice("float32, eager", "works", "what everything else is compared with")
     yield _inductor(compiler)
     yield _bfloat16(machine)
-    yield Advice(
-        "int8, eager", "works", "exact integers in PyTorch's own operators: for measuring accuracy, not speed"
-    )
+    yield _eager_integers(machine)
     for spec in registry.runtimes.values():
         yield _runtime(spec, machine)
     yield Advice("few bits, weights alone", "works", "4 bits and less buy size and memory, not time")
@@ -60,6 +58,14 @@ def _bfloat16(machine: Processor) -> Advice:
         return Advice("bfloat16", "fast", "the processor multiplies 16-bit floats: quantize.cast")
     why = "half the size; the processor has no instructions for it, so it is slower than float32"
     return Advice("bfloat16", "works", why)
+
+
+def _eager_integers(machine: Processor) -> Advice:
+    exact = "exact integers in PyTorch's own operators"
+    if not machine.has(*_INT8):
+        return Advice("int8, eager", "works", f"{exact}: for measuring accuracy, not speed")
+    why = f"{exact}: quantize.dynamic gains on large linear layers, and loses on small ones"
+    return Advice("int8, eager", "works", why)
 
 
 def _runtime(spec: RuntimeSpec, machine: Processor) -> Advice:

@@ -270,3 +270,17 @@ def test_its_options_need_no_torch():
 
     assert not imports_torch(LatencyConfig.__module__)
     assert Latency(LatencyConfig()).config.rounds == 30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_a_runtime_of_files_tells_that_it_multiplies_integers(runtime):
+    for package in ("onnx", "onnxscript", "onnxruntime", "openvino"):
+        pytest.importorskip(package)
+    steps = [{"use": "quantize.static"}, SHORT | {"runtimes": [runtime], "batch_sizes": [3]}]
+    result = demiglace.run({"pass": steps}, model=net(), data=[torch.rand(16, 3, 8, 8)])
+    step = result.steps[-1]
+    assert {f"latency_{runtime}_b3", f"speedup_{runtime}_b3", f"speedup_own_{runtime}_b3"} <= set(
+        step.metrics
+    )
+    assert f"{runtime} computes 2 of 2 matrix products in int8" in step.notes

@@ -54,7 +54,8 @@ def _placeholder(operator: OpOverload) -> Callable[..., Any]:
         }
         inputs = [given.get(name) for name in tensors]
         node = ir.node(operator._opname, inputs, attributes=attributes, domain=DOMAIN)
-        evaluator.default().nodes.append(node)
+        recorder: Any = evaluator.default()  # the one that torch's exporter put there
+        recorder.nodes.append(node)
         return node.outputs[0]
 
     return translate
