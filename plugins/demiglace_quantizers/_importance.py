@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -52,7 +53,8 @@ def by_outputs(
         place = place_of(weights[name])
         found[name] *= geometric_mean(columns[place]) if place in columns else 1.0
     sizes = {name: by_size(weight).cpu() for name, weight in weights.items()}
-    usual = torch.stack([(one / sizes[name]).mean().log() for name, one in found.items()]).mean().exp()
+    ratios = [float((one / sizes[name]).mean()) for name, one in found.items()]
+    usual = statistics.geometric_mean(ratios or [1.0])
     rows = {}
     for name, weight in weights.items():
         size, place = usual * sizes[name], place_of(weight)

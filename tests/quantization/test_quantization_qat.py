@@ -157,7 +157,8 @@ def test_attention_computes_with_the_rounded_weight_of_the_projection_inside_it(
         _train(module, _tokens(32), bits=2, train={"epochs": 1})
     finally:
         nn.functional.multi_head_attention_forward = original
-    concrete = [one for one in seen if type(one) is torch.Tensor]
+    # MACs are counted on tensors without values.
+    concrete = [one for one in seen if type(one) is torch.Tensor and not one.is_meta]
     assert any(len(one[0].unique()) <= 3 for one in concrete)
 
 
