@@ -25,6 +25,7 @@ from torch import nn
 
 import demiglace
 from demiglace.plugins import discover
+from demiglace_exporters.runtimes.openvino import library
 
 BATCHES = (1, 32)
 CALIBRATION = 16
@@ -139,8 +140,8 @@ def _ours(network: nn.Module, folder: Path) -> dict[str, Any]:
 
 def nncf_model(network: nn.Module) -> Any:
     """The network quantized by NNCF, by OpenVINO's own way from PyTorch: over ONNX it comes out slower."""
+    openvino = library()
     import nncf
-    import openvino
 
     with torch.no_grad():
         model = openvino.convert_model(network, example_input=_images(1), input=[-1, 3, 224, 224])
@@ -167,10 +168,8 @@ def _ways(network: nn.Module, folder: Path, theirs: Any, threads: int) -> Mappin
 
 def _compiled(model: Any, folder: Path, threads: int) -> Callable[..., Any]:
     """NNCF's model, by the same way to a module as ours."""
-    import openvino
-
     path = folder / "nncf.xml"
-    openvino.save_model(model, path, compress_to_fp16=False)
+    library().save_model(model, path, compress_to_fp16=False)
     return discover().open_file("openvino", path, threads=threads)
 
 

@@ -117,7 +117,9 @@ class Memory(Evaluator[MemoryConfig]):
         common = {"runtime": runtime, "threads": threads, "options": options, "code": code}
         if runtime == EAGER:
             return common | {"path": str(saved(model, folder)), "imports": ["demiglace.api"]}
-        needed = list(discover().runtimes[runtime].requires)
+        spec = discover().runtimes[runtime]
+        # The runtime's own module first: it may see to how the others are loaded.
+        needed = [spec.implementation.partition(":")[0], *spec.requires]
         return common | {"path": str(exported(runtime, model, context, folder)), "imports": needed}
 
 

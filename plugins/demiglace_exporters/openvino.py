@@ -45,8 +45,9 @@ class OpenvinoExporter(FileExporter[OpenvinoExportConfig]):
         return (Path(self.config.file).with_suffix(".bin").name, self.config.file)
 
     def save(self, translated: Translated, path: Path) -> None:
-        import openvino
+        from demiglace_exporters.runtimes.openvino import library
 
+        openvino = library()
         try:
             model = openvino.Core().read_model(model=translated.content())
         except RuntimeError as error:

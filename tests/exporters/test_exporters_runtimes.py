@@ -1,6 +1,9 @@
 """Exported files as modules: what they compute, what they weigh, and what they refuse."""
 
 import copy
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ from demiglace.errors import SourceError, UsageError
 from demiglace.graph import ModelGraph
 from demiglace.measure import measure
 from demiglace.plugins import discover
+from demiglace_exporters.runtimes.openvino import library
 
 RUNTIMES = [("onnx", "net.onnx"), ("openvino", "net.xml")]
 X = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -27,8 +31,9 @@ def net():
 def files(net, tmp_path_factory):
     """The same network as an ONNX and as an OpenVINO file, by torch's and OpenVINO's own converters."""
     pytest.importorskip("onnxscript")
-    openvino = pytest.importorskip("openvino")
+    pytest.importorskip("openvino")
     pytest.importorskip("onnxruntime")
+    openvino = library()
     folder = tmp_path_factory.mktemp("files")
     shapes = ({0: torch.export.Dim.DYNAMIC},)
     program = torch.onnx.export(net, (X[:2],), dynamo=True, dynamic_shapes=shapes, verbose=False)
@@ -109,3 +114,26 @@ def test_a_file_that_another_took_the_place_of_is_not_loaded_for_it(files, tmp_p
     other[other.index(b"pytorch")] = ord("P")
     (tmp_path / "net.onnx").write_bytes(other)
     assert torch.equal(demiglace.load(tmp_path / "run")(X), before)
+
+
+SENDS = """
+import sys
+from demiglace.plugins import discover
+discover().open_file("openvino", sys.argv[1]).session
+import openvino
+openvino.Core()
+print(sys.modules["openvino_telemetry"])
+"""
+
+
+def test_openvino_reports_nothing_to_its_maker(files, tmp_path):
+    environment = {key: value for key, value in os.environ.items() if key != "CI"}
+    done = subprocess.run(
+        [sys.executable, "-c", SENDS, str(files / "net.xml")],
+        env=environment | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["None"]
+    assert not list(tmp_path.glob("**/openvino_*"))

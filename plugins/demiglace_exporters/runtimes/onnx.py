@@ -32,6 +32,7 @@ class OnnxModule(FileModule):
     def _started(self, threads: int, optimized: Path | None = None) -> Any:
         import onnxruntime as ort
 
+        ort.disable_telemetry_events()  # which Windows collects
         settings = ort.SessionOptions()
         settings.intra_op_num_threads = threads
         settings.log_severity_level = 3  # errors alone

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from demiglace.errors import UsageError
 from demiglace.passes import Ran
 from demiglace_exporters.runtimes.file_module import FileModule
+
+# As it is imported, openvino reports that to its maker, from a fork of this process, and leaves an identity
+# in the user's home. It does without where this package is missing. What is loaded already stays as it is.
+cast("dict[str, Any]", sys.modules).setdefault("openvino_telemetry", None)
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 _PRECISIONS = {"u8": "int8", "i8": "int8", "f32": "fp32", "f16": "fp16"}
@@ -30,9 +35,7 @@ class OpenvinoModule(FileModule):
         self.precision, self.options = precision, dict(options or {})
 
     def start(self, threads: int) -> Any:
-        import openvino
-
-        core = openvino.Core()
+        core = library().Core()
         model = core.read_model(model=self.content("file"), weights=self.content("weights"))
         settings = {
             # Unless told, it computes in bfloat16 where the processor can.
@@ -63,6 +66,13 @@ class OpenvinoModule(FileModule):
             name = told.get("originalLayersNames") or node.get_friendly_name()
             found.append(Ran(name, told.get("layerType", ""), _PRECISIONS.get(precision, precision)))
         return found
+
+
+def library() -> Any:
+    """The package openvino, which sends nothing anywhere."""
+    import openvino
+
+    return openvino
 
 
 def load(
