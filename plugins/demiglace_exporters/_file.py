@@ -69,12 +69,12 @@ class FileExporter(Exporter[C]):
 
     def write(self, model: ModelGraph, folder: Path, context: Context) -> Mapping[str, object]:
         from demiglace.artifact import new_directory, writing
+        from demiglace.training import refuse
         from demiglace_exporters._comparison import Comparison
         from demiglace_exporters._subject import Subject
         from demiglace_exporters.translation import translate
 
-        for problem in self.preflight(model):
-            raise UsageError(problem.message, hint=problem.hint)
+        refuse(self.preflight(model))
         self._refuse_existing(folder)
         subject = Subject.of(model, context, self.config)
         translated = translate(subject.model, dynamic=self.dynamic)

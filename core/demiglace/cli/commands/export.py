@@ -29,16 +29,9 @@ from demiglace.cli.output import print_json
     help="An option of the export, such as export.preprocess=true; may be repeated.",
 )
 @options.no_plugin
-@click.option(
-    "--allow-code",
-    "code",
-    multiple=True,
-    metavar="PATH",
-    type=click.Path(exists=True, path_type=Path),
-    help="Let the model's source run Python code from this file or folder; may be repeated.",
-)
+@options.allow_code
 @options.as_json
-@click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
+@options.quiet
 def command(
     path: Path,
     to: str,
