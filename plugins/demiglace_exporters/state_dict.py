@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -62,27 +62,21 @@ def _tensors(module: nn.Module, *, integers: bool) -> dict[str, Tensor]:
     Raises:
         GraphError: when integers are asked for and there are none.
     """
-    from demiglace.quantization import QTensor, floating, weights_in_graph
+    from demiglace.quantization import QTensor, floating, held_weights
 
     if not integers:
         module = floating(module)  # what is left to unpack stands in a graph
-    held = dict([*_of_layers(module), *weights_in_graph(module)])
+    held = dict(held_weights(module))
     if integers and not any(isinstance(weight, QTensor) for weight in held.values()):
         raise GraphError("no weight of the model is an integer", hint='write weights = "float"')
     parts = {name + part for name, weight in held.items() for part in (*weight.tensors(), "_sums")}
     tensors = {name: one for name, one in module.state_dict().items() if name not in parts}
     for name, weight in held.items():
-        unpacked = integers and isinstance(weight, QTensor)
-        tensors |= dict(_unpacked(name, weight)) if unpacked else {name: weight.dequantize()}
+        if integers and isinstance(weight, QTensor):
+            tensors |= dict(_unpacked(name, weight))
+        else:
+            tensors[name] = weight.dequantize()
     return tensors
-
-
-def _of_layers(module: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Weights that layers hold as integers or without their zeros, by qualified names."""
-    for path, holder in module.named_modules():
-        for method in ("quantized_weights", "sparse_weights"):
-            for own, weight in getattr(holder, method, tuple)():
-                yield (f"{path}.{own}" if path else own), weight
 
 
 def _unpacked(name: str, weight: QTensor) -> Iterator[tuple[str, Tensor]]:

@@ -5,9 +5,11 @@ import torch
 from torch import nn
 
 import demiglace
+from demiglace.artifact.inspection import inspect
 from demiglace.errors import GraphError, RecipeError
 from demiglace.graph import Example, Lower, ModelGraph, Round, apply
 from demiglace.graph.plain import PlainGraph, lower, out_of_place
+from demiglace.measure import measure
 
 X = torch.randn(32, 3, 12, 12, generator=torch.Generator().manual_seed(0))
 STEPS = [{"use": "quantize.static", "samples": 32}, {"use": "quantize.edges", "samples": 32}]
@@ -141,3 +143,28 @@ def test_edges_after_training_with_integers():
     data = {"train": [(X, torch.arange(32) % 3)]}
     result = demiglace.run({"pass": steps}, model=made(Residual), data=data)
     assert any("rounded" in op for op in operators(result.model).values())
+
+
+class Odd(nn.Module):
+    """Rows of 27, 63 and 7: at 4 bits they do not fill their bytes."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.conv, self.last = nn.Conv2d(3, 7, 3), nn.Conv2d(7, 7, 3), nn.Linear(7, 3)
+
+    def forward(self, x):
+        return self.last(self.conv(self.first(x).relu()).relu().mean((2, 3)))
+
+
+def test_weights_of_rows_that_fill_no_bytes_are_counted_and_packed(tmp_path):
+    static = {"use": "quantize.static", "bits": 4, "samples": 32}
+    steps = [static, STEPS[1], {"use": "export.packed"}]
+    module = made(Odd)
+    count = sum(one.numel() for one in module.parameters())
+    result = run(module, out=tmp_path / "run", steps=steps)
+    assert isinstance(result.model, PlainGraph)
+    assert measure(ModelGraph(result.model)).parameters == count
+    file = tmp_path / "run" / "steps" / "03-packed" / "model.dgz"
+    assert torch.equal(demiglace.load(file)(X), result.model(X))
+    bits = {one.name: one.bits for one in inspect(file).tensors if one.name.endswith("weight_codes")}
+    assert bits == {"first.weight_codes": 4, "conv.weight_codes": 4, "last.weight_codes": 4}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from demiglace.measure.macs import macs_of
 
@@ -100,9 +100,11 @@ def measure(model: ModelGraph, example: Example | None = None) -> Footprint:
 
 
 def _pruned(model: ModelGraph, layers: Mapping[str, LayerFootprint]) -> tuple[str, ...]:
+    from demiglace.quantization import SparseWeight, held_weights
+
     masked = tuple(name for name in layers if name in model.masks)
     weights = (name for name, tensor in model.module.named_parameters() if tensor.dim() > 1)
-    sparse = tuple(name for name, _ in _of_layers(model.module, ("sparse_weights",)))
+    sparse = tuple(name for name, one in held_weights(model.module) if isinstance(one, SparseWeight))
     # What rounds to zero was not pruned: quantized weights do not count here.
     return (masked or tuple(name for name in weights if layers[name].zeros)) + sparse
 
@@ -117,28 +119,17 @@ def _layer(tensor: Tensor, keep: Tensor | None) -> LayerFootprint:
     return LayerFootprint(elements, elements - _nonzero(tensor.detach(), keep), 8 * tensor.nbytes)
 
 
-_HELD = ("quantized_weights", "sparse_weights")
-"""Methods of modules that hold weights in another form than parameters, each with its own name in them."""
-
-
 def _held(module: nn.Module) -> dict[str, LayerFootprint]:
     """The weights that are no parameters any more but integers or nonzeros in buffers, shared ones once."""
-    from demiglace.quantization import weights_in_graph
+    from demiglace.quantization import held_weights
 
     found, seen = {}, set()
-    for name, weight in (*_of_layers(module), *weights_in_graph(module)):
+    for name, weight in held_weights(module):
         memory = weight.storage.data_ptr() or id(weight.storage)  # 0 on the meta device
         if memory not in seen:
             seen.add(memory)
             found[name] = LayerFootprint(weight.numel(), weight.zeros(), weight.stored_bits())
     return found
-
-
-def _of_layers(module: nn.Module, methods: Sequence[str] = _HELD) -> Iterator[tuple[str, Any]]:
-    """The weights that layers give by some of their methods, by their qualified names."""
-    for path, holder in module.named_modules():
-        for own, weight in (each for method in methods for each in getattr(holder, method, tuple)()):
-            yield (f"{path}.{own}" if path else own), weight
 
 
 def _nonzero(tensor: Tensor, keep: Tensor | None) -> int:

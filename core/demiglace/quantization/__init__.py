@@ -4,6 +4,7 @@ from demiglace.quantization.affine import fit, to_integers, to_real
 from demiglace.quantization.error import TensorError
 from demiglace.quantization.floating import floating
 from demiglace.quantization.folding import Folded, fold, foldable
+from demiglace.quantization.held import held_weights
 from demiglace.quantization.in_graph import weights_in_graph
 from demiglace.quantization.layers import Layer, Selection, select_layers
 from demiglace.quantization.methods import METHODS, Rounding, RoundingMethod, inputs_of, rounding_method
@@ -58,6 +59,7 @@ __all__ = [
     "fold",
     "foldable",
     "grouped",
+    "held_weights",
     "inputs_of",
     "migrations",
     "pack",

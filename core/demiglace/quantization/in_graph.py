@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from demiglace.graph.names import named_tensors
@@ -23,8 +23,10 @@ def weights_in_graph(module: nn.Module) -> Iterator[tuple[str, QTensor]]:
     """The integer weights of a graph's operators, by the names that they had in its layers."""
     if not isinstance(module, PlainGraph):
         return
-    tensors = dict(named_tensors(module))
-    for node in module.graph_data.nodes:
+    tensors, data = dict(named_tensors(module)), module.graph_data
+    shapes = {one.name: one.shape or [] for one in data.inputs}
+    shapes |= {one.name: one.shape or [] for one in data.nodes}
+    for node in data.nodes:
         given = bound(node) if node.op.startswith(_HOME) else {}
         codes = given.get("codes")
         if not isinstance(codes, TensorRef):
@@ -33,14 +35,14 @@ def weights_in_graph(module: nn.Module) -> Iterator[tuple[str, QTensor]]:
         zeros = held.get("zero_point")
         lone = len(held["scale"]) == 1 < len(held["codes"])
         scheme = Scheme(given["bits"], zeros is None, given.get("group"), per_tensor=lone)
-        shape = given.get("shape") or (len(held["codes"]), _columns(given, held["codes"].shape[1]))
+        shape = given.get("shape") or (len(held["codes"]), _columns(given, shapes))
         weight = QTensor(held["codes"], held["scale"], zeros, tuple(shape), scheme, given.get("axis", 0))
         yield codes.name.removesuffix(CODES), weight
 
 
-def _columns(given: dict[str, Any], octets: int) -> int:
-    """The columns of a matrix: what an embedding says, or what fits into as many bytes."""
-    return int(given.get("width") or 8 * octets // given["bits"])
+def _columns(given: Mapping[str, Any], shapes: Mapping[str, Sequence[Any]]) -> int:
+    """The columns of a matrix: what an embedding says, or the width of what a linear layer reads."""
+    return int(given.get("width") or shapes[given["values"].name][-1])
 
 
 def on_integers(module: nn.Module) -> list[str]:

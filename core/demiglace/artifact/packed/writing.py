@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from demiglace.graph import ModelGraph
     from demiglace.graph.plain import PlainGraph
-    from demiglace.quantization import QTensor, StoredWeight
+    from demiglace.quantization import QTensor
 
 
 @dataclass(frozen=True)
@@ -113,14 +113,13 @@ def _entries(module: nn.Module, info: ArtifactInfo) -> dict[str, Entry]:
 
 def fields_of(module: nn.Module) -> dict[int, Fields]:
     """How the codes of quantized weights are packed, by the identity of their tensor."""
+    from demiglace.quantization import StoredWeight, held_weights
+
     found = {}
-    for holder in module.modules():
-        quantized: Callable[[], Iterator[tuple[str, StoredWeight]]] | None
-        quantized = getattr(holder, "quantized_weights", None)
-        if quantized is not None:
-            for _, weight in quantized():
-                columns = weight.numel() // max(1, weight.codes.shape[0])
-                found[id(weight.codes)] = Fields(weight.bits, columns)
+    for _, weight in held_weights(module):
+        if isinstance(weight, StoredWeight):
+            columns = weight.numel() // max(1, weight.codes.shape[0])
+            found[id(weight.codes)] = Fields(weight.bits, columns)
     return found
 
 
