@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import demiglace
+from demiglace.artifact.packed import unpack
 from demiglace.cli import main
 from demiglace.plugins import discover
 
@@ -62,6 +63,10 @@ def test_files_that_exist_and_unknown_formats_are_refused(run, capsys):
     assert main(["export", "run/export/model.dgz", "--to", "packed", "--out", "again"]) == 0
     x = torch.rand(2, 1, 28, 28)
     assert torch.equal(demiglace.load("again/model.dgz")(x), demiglace.load(run)(x))
+    # It tells of the run that made the model, and not where that lay.
+    recipe = unpack("again/model.dgz").info.provenance["recipe"]
+    assert recipe["model"] == {"use": "lenet"}
+    assert [step["use"] for step in recipe["pass"]] == ["quantize.weight_only"]
 
 
 @pytest.mark.needs_no_runtime

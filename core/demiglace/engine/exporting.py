@@ -60,12 +60,16 @@ def export_saved(
     """
     if to not in formats(registry):
         raise UsageError(f"there is no export to {to!r}", hint=f"there are {', '.join(formats(registry))}")
-    recipe = load_recipe(_recipe(path, to), overrides=overrides, find=registry.recipe)
+    made = _provenance(path)
+    recipe = load_recipe(_recipe(path, to, made), overrides=overrides, find=registry.recipe)
     planned = plan(recipe, registry)
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         with new_directory(out / to, keep=False) as work:
-            execution = Execution(planned, listener, check_interrupt, out=work / "run")
+            # A file tells what made the model, not where it lay when it was exported.
+            execution = Execution(
+                planned, listener, check_interrupt, out=work / "run", provenance=made or None
+            )
             step = execution.run().steps[0]
             files = sorted((work / "run" / "steps" / f"01-{_STEP}").iterdir())
             _refuse_existing(out, files)
@@ -74,11 +78,15 @@ def export_saved(
     return {**step.figures, "files": [str(out / file.name) for file in files], "warnings": step.warnings}
 
 
-def _recipe(path: Path, to: str) -> dict[str, Any]:
-    """A recipe that opens the model, on the data of the recipe that made it."""
+def _provenance(path: Path) -> Mapping[str, Any]:
+    """What a saved model says of the run that made it."""
     folder = path / MODEL if (path / MODEL).is_dir() else path
-    info = unpack(path).info if path.is_file() else read_info(folder)
-    made: Mapping[str, Any] = info.provenance.get("recipe") or {}
+    return (unpack(path).info if path.is_file() else read_info(folder)).provenance
+
+
+def _recipe(path: Path, to: str, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe that opens the model, on the data of the recipe that made it."""
+    made: Mapping[str, Any] = provenance.get("recipe") or {}
     kept = {key: made[key] for key in ("seed", "data") if made.get(key) is not None}
     return {
         "name": f"{made.get('name', 'model')}-{to}",

@@ -59,6 +59,8 @@ class Execution:
     example_inputs: object = None
     out: Path | None = None
     step: LossStep | None = None
+    #: Where the model comes from, as files that leave the run keep it; by default this run.
+    provenance: Mapping[str, Any] | None = None
     _clock: Clock = field(default_factory=Clock, init=False)
 
     def run(self) -> Result:
@@ -114,10 +116,7 @@ class Execution:
             shop.baseline = shop.model.copy()
         record.data = _data_json(shop.data)
         record.original = shop.footprint
-        shop.provenance = {"recipe": record.recipe, "environment": record.environment}
-        if shop.footprint is not None:
-            shop.provenance |= {"parameters": shop.footprint.parameters}
-        shop.provenance |= _needed_to_open(shop)
+        shop.provenance = dict(self.provenance or _provenance(record, shop))
         for warning in self.plan.warnings:
             shop.listener.warning("plan", str(warning))
         if folder is not None:
@@ -285,6 +284,13 @@ def _footprint_metrics(shop: Workshop) -> dict[str, Metric]:
     if shop.footprint is None:
         return {}
     return {name: Metric(value) for name, value in shop.footprint.figures().items()}
+
+
+def _provenance(record: RunRecord, shop: Workshop) -> dict[str, Any]:
+    own: dict[str, Any] = {"recipe": record.recipe, "environment": record.environment}
+    if shop.footprint is not None:
+        own |= {"parameters": shop.footprint.parameters}
+    return own | _needed_to_open(shop)
 
 
 def _needed_to_open(shop: Workshop) -> dict[str, str]:
