@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from demiglace.errors import DemiglaceError
 
 if TYPE_CHECKING:
-    from demiglace.data import Data
+    from demiglace.data import Batch, Data
     from demiglace.engine import Checked
+    from demiglace.engine.events import Listener
     from demiglace.graph import ModelGraph
+
+Watch: TypeAlias = "Callable[[Iterable[Batch], int | None], Iterator[Batch]]"
+"""Passes batches on, so many of them if that is known, and says how far it has come."""
 
 UNTRAINED = 0.1
 """How far on the way from guessing to perfect a model must be to count as trained."""
@@ -59,8 +64,13 @@ class Facts:
         return self.accuracy < self.guessing + UNTRAINED * (1 - self.guessing)
 
 
-def gather(checked: Checked) -> Facts:
+def gather(checked: Checked, listener: Listener, check_interrupt: Callable[[], None]) -> Facts:
     """Open the model and the data of a checked recipe, run the model once over a split, and look.
+
+    Args:
+        checked: the recipe.
+        listener: hears how far the model has come over the split.
+        check_interrupt: may raise to stop.
 
     Raises:
         DemiglaceError: when the model or the data cannot be had, or do not fit each other.
@@ -87,8 +97,20 @@ def gather(checked: Checked) -> Facts:
         bytes=measure(model).bytes,
         float_bytes=sum(one.nbytes for one in tensors if one.is_floating_point()),
         prunable=_prunable(model),
-        **_of_data(model, data),
+        **_of_data(model, data, _watched(listener, check_interrupt)),
     )
+
+
+def _watched(listener: Listener, check_interrupt: Callable[[], None]) -> Watch:
+    """Passes batches on, and says how many there were."""
+
+    def watched(batches: Iterable[Batch], total: int | None) -> Iterator[Batch]:
+        for number, batch in enumerate(batches):
+            check_interrupt()
+            listener.progress("quick", number, total, "looking at the model")
+            yield batch
+
+    return watched
 
 
 def _prunable(model: ModelGraph) -> bool:
@@ -98,12 +120,13 @@ def _prunable(model: ModelGraph) -> bool:
         return False
 
 
-def _of_data(model: ModelGraph, data: Data | None) -> dict[str, Any]:
+def _of_data(model: ModelGraph, data: Data | None, watched: Watch) -> dict[str, Any]:
     if data is None or not data.splits:
         return {}
     split = next((one for one in ("validation", "train") if one in data.splits), next(iter(data.splits)))
     steps = data.split("train").count(data.batch_size) if "train" in data.splits else None
-    accuracy, guessing = _accuracy(model, data, split)
+    batches = watched(data.evaluate(split), data.split(split).count(data.eval_batch_size))
+    accuracy, guessing = _accuracy(model, batches)
     return {
         "splits": frozenset(data.splits),
         "labels": accuracy is not None,
@@ -113,7 +136,7 @@ def _of_data(model: ModelGraph, data: Data | None) -> dict[str, Any]:
     }
 
 
-def _accuracy(model: ModelGraph, data: Data, split: str) -> tuple[float | None, float | None]:
+def _accuracy(model: ModelGraph, batches: Iterable[Batch]) -> tuple[float | None, float | None]:
     """The share of right answers and that of the most frequent class; `None` without class labels."""
     import torch
 
@@ -121,7 +144,7 @@ def _accuracy(model: ModelGraph, data: Data, split: str) -> tuple[float | None, 
 
     hits, labels = [], []
     with evaluating(model.module):
-        for batch in data.evaluate(split):
+        for batch in batches:
             scores = prediction(batch.run(model.module))
             if batch.labels is None or not is_classes(scores, batch.labels):
                 return None, None

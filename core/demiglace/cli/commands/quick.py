@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -71,7 +72,7 @@ def command(
     tables: dict[str, Any] = {"model": model_table(model, registry)}
     tables |= {} if data is None else {"data": data_table(data, registry)}
     with allowing_code(code):
-        facts, tables = _looked_at(tables, overrides, registry)
+        facts, tables = _looked_at(tables, overrides, registry, quiet=quiet)
         _refuse(facts, goal)
         made = draft(facts, goal, tables)
         write_recipe(file, written(made.tables, made.comments), registry)
@@ -80,17 +81,21 @@ def command(
 
 
 def _looked_at(
-    tables: dict[str, Any], overrides: Sequence[str], registry: Registry
+    tables: dict[str, Any], overrides: Sequence[str], registry: Registry, *, quiet: bool
 ) -> tuple[Facts, dict[str, Any]]:
     """What the rules need to know, and the tables with the overrides in them."""
+    from demiglace.cli.progress import progress
     from demiglace.engine.check import check
+    from demiglace.engine.signals import interruptible
     from demiglace.quick.facts import gather
     from demiglace.recipe import load_recipe
 
     alone = {"pass": [{"use": "evaluate.sparsity"}]}  # a recipe has at least one pass
     recipe = load_recipe(tables | alone, overrides=overrides)
     kept = recipe.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-    facts = gather(check(recipe, registry))
+    with interruptible() as interrupt, progress(sys.stderr, quiet=quiet) as listener:
+        listener.step_started("quick", 1, 1)
+        facts = gather(check(recipe, registry), listener, interrupt.check)
     return facts, {key: kept[key] for key in ("seed", "model", "data", "run") if key in kept}
 
 
