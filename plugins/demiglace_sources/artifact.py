@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +13,7 @@ from demiglace.passes import Config, ModelSource
 if TYPE_CHECKING:
     from torch import nn
 
-    from demiglace.artifact import Origin
+    from demiglace.artifact import ArtifactInfo, Origin
     from demiglace.graph import ModelGraph
 
 _MODEL = "model"
@@ -33,6 +33,8 @@ class ArtifactConfig(Config):
 class ArtifactSource(ModelSource[ArtifactConfig]):
     """Opens the artifact; what is saved of it later names the first origin, not this artifact."""
 
+    _opened: ArtifactInfo
+
     def open(self) -> ModelGraph:
         from demiglace.artifact import open_artifact
         from demiglace.plugins import discover, structures
@@ -43,7 +45,19 @@ class ArtifactSource(ModelSource[ArtifactConfig]):
         artifact = open_artifact(folder, resolve=structures(discover()))
         graph = artifact.model_graph()
         graph.origin = artifact.info.origin
+        self._opened = artifact.info
         return graph
+
+    def figures(self) -> Mapping[str, object]:
+        """`bytes` of the file or folder, and how many times smaller that is than the network was at first.
+
+        The network that the run which saved it began with, in float32; `None` where it does not say.
+        """
+        info = self._opened
+        files = [info.path] if info.path.is_file() else info.path.iterdir()
+        size = sum(file.stat().st_size for file in files)
+        weights = info.provenance.get("parameters")
+        return {"bytes": size, "smaller_than_fp32": weights and round(4 * weights / size, 3)}
 
     def build(self) -> nn.Module:
         return self.open().module

@@ -12,6 +12,7 @@ import demiglace
 from demiglace.artifact import open_artifact, read_info
 from demiglace.artifact.inspection import inspect
 from demiglace.cli import main
+from demiglace.graph import Example, Lower, ModelGraph, apply
 from demiglace.plugins import discover, structures
 
 RECIPE = """
@@ -83,6 +84,46 @@ def test_a_packed_file_is_a_source(file, tmp_path):
     demiglace.run(recipe, out=tmp_path / "out")
     again = next(tmp_path.glob("out/steps/*/model.dgz"))
     assert inspect(again).info.digest == inspect(file).info.digest
+
+
+def test_a_run_that_opens_a_saved_model_says_how_small_that_is(run, file, tmp_path):
+    wanted = json.loads((run[0] / "run.json").read_text())["steps"][-1]["figures"]
+    for path in (file, run[0], run[0] / "model"):
+        recipe = {"name": "again", "model": {"use": "artifact", "path": str(path)}}
+        recipe["pass"] = [{"use": "evaluate.sparsity"}]
+        out = tmp_path / path.name
+        demiglace.run(recipe, out=out)
+        opened = json.loads((out / "run.json").read_text())["opened"]
+        if path == file:
+            assert opened == {name: wanted[name] for name in ("bytes", "smaller_than_fp32")}
+        else:
+            size = sum(one.stat().st_size for one in (run[0] / "model").iterdir())
+            assert opened == {"bytes": size, "smaller_than_fp32": round(4 * 421 / size, 3)}
+    assert json.loads((run[0] / "run.json").read_text())["opened"] == {}
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_zeros_of_layers_that_hold_their_nonzeros_are_counted(graph, tmp_path):
+    torch.manual_seed(0)
+    inputs, build = torch.randn(4, 24), lambda: nn.Sequential(nn.Linear(24, 40), nn.ReLU(), nn.Linear(40, 6))
+    net = build()
+    if graph:
+        lowered = ModelGraph(net.eval(), Example((inputs,)))
+        apply(lowered, [Lower()]).commit()
+        net = lowered.module
+    prune = {"use": "prune.magnitude", "amount": 0.9, "scope": "layer", "targets": ["0"]}
+    hold = {"use": "deploy.sparse", "min_speedup": 0.0, "targets": ["0"]}
+    recipe = {"pass": [prune, hold, {"use": "export.packed"}]}
+    demiglace.run(recipe, model=net, example_inputs=inputs, out=tmp_path / "run")
+    for path in (next(tmp_path.glob("run/steps/*/model.dgz")), tmp_path / "run" / "model"):
+        report = inspect(path, model=None if graph else build)
+        assert report.weights == 24 * 40 + 40 + 40 * 6 + 6
+        values = next(one for one in report.tensors if one.name.endswith("_values"))
+        assert (values.shape, values.elements, values.zeros) == ((40, 24), 960, 864)
+        assert values.is_weight
+        assert values.bits_per_element < 4.5, "96 values of 32 bits for 960 weights"
+        places = [one for one in report.tensors if one.name.endswith(("_columns", "_rows"))]
+        assert [one.is_weight for one in places] == [False, False]
 
 
 def test_cuts_come_back_and_take_few_bytes(tmp_path):

@@ -16,7 +16,7 @@ from demiglace.artifact.manifest import ArtifactInfo
 from demiglace.artifact.packed.ans import cost
 from demiglace.artifact.packed.blocks import Fields, Layout
 from demiglace.artifact.packed.reading import Stored, unpack
-from demiglace.artifact.packed.writing import fields_of
+from demiglace.artifact.packed.writing import fields_of, nonzeros_of
 from demiglace.artifact.snapshot import stored_tensors
 from demiglace.artifact.structures import Model, Resolver
 from demiglace.artifact.tensor_file import raw
@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TensorReport:
-    """One stored tensor. For packed integers its elements are these, not the bytes that hold them."""
+    """One stored tensor.
+
+    For packed integers its elements are these, not the bytes that hold them. Where a matrix is held as its
+    nonzeros, their values are reported as the whole matrix, and their places as tensors of their own.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -126,6 +130,7 @@ def _of_file(path: Path) -> Inspection:
             content.tensors,
             content.stored.get(name, Stored("raw")),
             entry.fields,
+            entry.nonzeros_of,
             entry.is_weight,
             _with_bytes(content.masks.get(name), content.stored.get(f"mask:{name}", Stored("raw")).bytes),
         )
@@ -136,15 +141,16 @@ def _of_file(path: Path) -> Inspection:
 
 def _of_folder(path: Path, model: Model | None, resolve: Resolver | None) -> Inspection:
     artifact = open_artifact(path, model=model, resolve=resolve)
-    fields, tensors = fields_of(artifact.module), stored_tensors(artifact.module)
-    weights = {id(tensor) for tensor in artifact.module.parameters()} | set(fields)
+    fields, nonzeros = fields_of(artifact.module), nonzeros_of(artifact.module)
+    tensors = stored_tensors(artifact.module)
+    weights = {id(tensor) for tensor in artifact.module.parameters()} | set(fields) | set(nonzeros)
     reports = []
     for name, tensor in tensors.items():
         mask = artifact.masks.get(name)
         size = 0 if mask is None else -(-mask.numel() // 8)
-        own = fields.get(id(tensor))
+        own, whole, is_weight = fields.get(id(tensor)), nonzeros.get(id(tensor)), id(tensor) in weights
         stored = Stored("raw", tensor.nbytes)
-        reports.append(_report(name, tensors, stored, own, id(tensor) in weights, _with_bytes(mask, size)))
+        reports.append(_report(name, tensors, stored, own, whole, is_weight, _with_bytes(mask, size)))
     total = sum(one.stat().st_size for one in path.iterdir())
     return Inspection(artifact.info, total, tuple(reports))
 
@@ -159,6 +165,7 @@ def _report(
     tensors: Mapping[str, Tensor],
     stored: Stored,
     fields: Fields | None,
+    nonzeros_of: tuple[int, ...] | None,
     is_weight: bool,
     mask: tuple[float | None, int],
 ) -> TensorReport:
@@ -170,6 +177,8 @@ def _report(
     if fields is not None:
         shape, bits, dtype = (tensor.shape[0], fields.columns), fields.bits, f"int{fields.bits}"
         zeros, words = _of_integers(name, tensors, fields)
+    if nonzeros_of is not None:
+        shape, zeros = nonzeros_of, zeros + math.prod(nonzeros_of) - tensor.numel()
     elements = math.prod(shape)
     entropy = sum(_entropies(words)) * len(words) / elements if elements else 0.0
     return TensorReport(

@@ -87,6 +87,8 @@ class RunRecord:
     format: int = FORMAT
     error: str | None = None
     data: dict[str, Any] = field(default_factory=dict)
+    #: What the source of the model says of what it opened.
+    opened: dict[str, Any] = field(default_factory=dict)
     original: Footprint | None = None
     steps: list[StepRecord] = field(default_factory=list)
     gates: list[dict[str, Any]] = field(default_factory=list)

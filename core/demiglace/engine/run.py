@@ -62,6 +62,7 @@ class Execution:
     #: Where the model comes from, as files that leave the run keep it; by default this run.
     provenance: Mapping[str, Any] | None = None
     _clock: Clock = field(default_factory=Clock, init=False)
+    _opened: dict[str, object] = field(default_factory=dict, init=False)
 
     def run(self) -> Result:
         """Run every step, judge the gates, save the model; of several processes only the first writes.
@@ -115,7 +116,7 @@ class Execution:
         if any(BASELINE in step.contract().wants for step in steps):
             shop.baseline = shop.model.copy()
         record.data = _data_json(shop.data)
-        record.original = shop.footprint
+        record.opened, record.original = self._opened, shop.footprint
         shop.provenance = dict(self.provenance or _provenance(record, shop))
         for warning in self.plan.warnings:
             shop.listener.warning("plan", str(warning))
@@ -221,7 +222,10 @@ class Execution:
         if source is None:
             return self._other_recipe(use)
         with self._clock.others():
-            return open_model(source, use, checked.recipe, role)
+            model = open_model(source, use, checked.recipe, role)
+            if role == "model":
+                self._opened = dict(source.figures())
+        return model
 
     @cached_property
     def teacher(self) -> ModelGraph:

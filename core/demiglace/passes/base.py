@@ -114,6 +114,10 @@ class ModelSource(Pass[C]):
         self.initialise(module)
         return ModelGraph(module)
 
+    def figures(self) -> Mapping[str, object]:
+        """What is worth knowing of the model that `open` gave, for `run.json`; by default nothing."""
+        return {}
+
     def structure(self) -> nn.Module:
         """The structure without values, on the meta device where `build` can run there."""
         import torch

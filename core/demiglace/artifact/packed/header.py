@@ -27,11 +27,15 @@ class Entry:
     #: Whether its elements are weights of the model: a parameter, or the integers of a quantized one.
     is_weight: bool = False
     fields: Fields | None = None
+    #: Of the matrix whose nonzeros these are.
+    nonzeros_of: tuple[int, ...] | None = None
 
     @classmethod
-    def of(cls, info: TensorInfo, is_weight: bool, fields: Fields | None) -> Entry:
+    def of(
+        cls, info: TensorInfo, is_weight: bool, fields: Fields | None, nonzeros_of: tuple[int, ...] | None
+    ) -> Entry:
         """The entry of a tensor of the module."""
-        return cls(info.dtype, info.shape, info.stride, info.requires_grad, is_weight, fields)
+        return cls(info.dtype, info.shape, info.stride, info.requires_grad, is_weight, fields, nonzeros_of)
 
     def info(self, sha256: str) -> TensorInfo:
         """As in a manifest."""
@@ -42,7 +46,8 @@ class Entry:
         flags = _GRAD * self.requires_grad + _PARAMETER * self.is_weight
         stride = None if self.stride is None else list(self.stride)
         fields = None if self.fields is None else [self.fields.bits, self.fields.columns]
-        values = [self.dtype, list(self.shape), flags, stride, fields]
+        whole = None if self.nonzeros_of is None else list(self.nonzeros_of)
+        values = [self.dtype, list(self.shape), flags, stride, fields, whole]
         while values[-1] is None:
             values.pop()
         return values
@@ -50,7 +55,7 @@ class Entry:
     @classmethod
     def from_json(cls, value: Any) -> Entry:
         """What `to_json` gave."""
-        dtype, shape, flags, stride, fields = [*value, None, None][:5]
+        dtype, shape, flags, stride, fields, whole = [*value, None, None, None][:6]
         if not isinstance(dtype, str) or flags not in range(4):
             raise ValueError(f"not a tensor: {value}")
         return cls(
@@ -60,6 +65,7 @@ class Entry:
             bool(flags & _GRAD),
             bool(flags & _PARAMETER),
             None if fields is None else _fields(fields, sizes(shape)),
+            None if whole is None else sizes(whole),
         )
 
 

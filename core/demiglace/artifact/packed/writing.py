@@ -100,14 +100,15 @@ def pack(
 
 def _entries(module: nn.Module, info: ArtifactInfo) -> dict[str, Entry]:
     """The entries of the module's tensors; integers that modules hold packed are known by their fields."""
-    tensors, fields = stored_tensors(module), fields_of(module)
-    weights = {id(tensor) for tensor in module.parameters()} | set(fields)
+    tensors, fields, nonzeros = stored_tensors(module), fields_of(module), nonzeros_of(module)
+    weights = {id(tensor) for tensor in module.parameters()} | set(fields) | set(nonzeros)
     entries = {}
     for name, saved in info.state.tensors.items():
         tensor = tensors[name]
         own = fields.get(id(tensor))
         fits = own is not None and fields_fit(tensor, own)
-        entries[name] = Entry.of(saved, id(tensor) in weights, own if fits else None)
+        packed_as = own if fits else None
+        entries[name] = Entry.of(saved, id(tensor) in weights, packed_as, nonzeros.get(id(tensor)))
     return entries
 
 
@@ -121,6 +122,14 @@ def fields_of(module: nn.Module) -> dict[int, Fields]:
             columns = weight.numel() // max(1, weight.codes.shape[0])
             found[id(weight.codes)] = Fields(weight.bits, columns)
     return found
+
+
+def nonzeros_of(module: nn.Module) -> dict[int, tuple[int, ...]]:
+    """The shapes of matrices that are held as nonzeros, by the identity of the tensor with their values."""
+    from demiglace.quantization import SparseWeight, held_weights
+
+    held = (weight for _, weight in held_weights(module))
+    return {id(one.values): one.shape for one in held if isinstance(one, SparseWeight)}
 
 
 def coded_bytes(weight: QTensor) -> int:
