@@ -24,7 +24,7 @@ class PackedConfig(Config):
     """The file's name in the step's folder of the run directory."""
     level: Literal["default", "max"] = "default"
     """`max` also looks at what rows, columns and neighbours say of each integer: smaller or equal, most so
-    for sparse weights, and slower to write and to load."""
+    for sparse weights, embeddings and large kernels, and slower to write and to load."""
 
     def words(self) -> str:
         return f"write {self.file}, packed{' as small as it gets' if self.level == 'max' else ''}"

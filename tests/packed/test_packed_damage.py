@@ -10,27 +10,55 @@ from hypothesis import strategies as st
 from packed_models import Holder
 
 from demiglace.artifact import GraphOrigin
-from demiglace.artifact.packed import container, pack, unpack
+from demiglace.artifact.packed import container, integers, pack, unpack
 from demiglace.errors import ArtifactError
 from demiglace.graph import ModelGraph
 
+LEVELS = ("default", "max")
 
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory):
-    """A file with every encoding of words and a mask."""
+
+def tensors(level):
+    """Tensors that take every encoding at a level; those that take long to decode are last."""
     torch.manual_seed(0)
     sparse = torch.randn(20, 30) * (torch.rand(20, 30) > 0.9)
-    model = Holder(
-        sparse=sparse,
-        floats=torch.randn(200),
-        codes=torch.randint(0, 5, (100,), dtype=torch.uint8),
-        few=torch.tensor([1.5, -2.0])[torch.randint(0, 2, (60,))],
-        counts=torch.arange(40),
-    )
-    model.weight = torch.nn.Parameter(sparse.clone())
-    path = tmp_path_factory.mktemp("sound") / "m.dgz"
-    pack(ModelGraph(model, masks={"weight": sparse != 0}), path, origin=GraphOrigin(), provenance={})
-    return path.read_bytes()
+    default = {
+        "weight": sparse,
+        "floats": torch.randn(200),
+        "codes": torch.randint(0, 5, (100,), dtype=torch.uint8),
+        "few": torch.tensor([1.5, -2.0])[torch.randint(0, 2, (60,))],
+        "counts": torch.arange(40),
+        "clipped": (torch.randn(900) * 40).clamp(-50, 50).round().add(128).to(torch.uint8),
+    }
+    corner = torch.exp(-(torch.arange(64) // 8 + torch.arange(64) % 8) / 2.0)
+    row, high_one = torch.arange(30)[:, None] % 2, torch.rand(30, 90) < 0.5
+    high = {
+        "weight": sparse,
+        "classed": (row + high_one * (2 + 2 * row)).to(torch.uint8),  # 0 and 2 in a row, or 1 and 5
+        "near": (torch.randn(40, 64).sign() * (torch.rand(40, 64) < corner)).to(torch.int8),
+        "alike": (torch.randn(60, 1) * 20 + torch.randn(60, 8) * 5).round().clamp(-60, 60).to(torch.int8),
+    }
+    return default if level == "default" else high
+
+
+def written(folder, level):
+    held, path = tensors(level), folder / f"{level}.dgz"
+    weight = held.pop("weight")
+    model = Holder(**held)
+    model.weight = torch.nn.Parameter(weight.clone())
+    graph = ModelGraph(model, masks={"weight": weight != 0})
+    pack(graph, path, origin=GraphOrigin(), provenance={}, context=level == "max")
+    return path
+
+
+@pytest.fixture(scope="module", params=["default", "max"])
+def sound(request, tmp_path_factory):
+    """A file with many encodings and a mask."""
+    return written(tmp_path_factory.mktemp("sound"), request.param).read_bytes()
+
+
+def test_the_files_hold_every_encoding_of_integers(tmp_path):
+    names = {one.encoding for level in LEVELS for one in unpack(written(tmp_path, level)).stored.values()}
+    assert names >= {name for name in integers.NAMES.values() if name != "raw" and "smoothly" not in name}
 
 
 @pytest.fixture
@@ -56,7 +84,7 @@ def test_every_flipped_bit_is_refused(sound, refused):
 
 @pytest.mark.parametrize("offset", range(7))
 def test_flipped_bits_all_over_the_file_are_refused(sound, refused, offset):
-    for place in range(offset, 8 * len(sound), 61):
+    for place in range(offset, 8 * len(sound), 127):
         content = bytearray(sound)
         content[place // 8] ^= 1 << place % 8
         refused(bytes(content))
@@ -65,6 +93,36 @@ def test_flipped_bits_all_over_the_file_are_refused(sound, refused, offset):
 def test_every_truncation_is_refused(sound, refused):
     for length in range(len(sound)):
         refused(sound[:length])
+
+
+@pytest.mark.parametrize(
+    ("name", "level"), [("near", "max"), ("alike", "max"), ("classed", "max"), ("clipped", "default")]
+)
+def test_a_flipped_bit_under_a_right_checksum_gives_no_other_model(name, level, tmp_path):
+    """The decoders themselves meet damage here; a bit that nothing depends on may be another one."""
+    tensor, path = tensors(level)[name], tmp_path / "m.dgz"
+    pack(ModelGraph(Holder(t=tensor)), path, origin=GraphOrigin(), provenance={}, context=level == "max")
+    content, (start, block) = path.read_bytes(), first_block(path.read_bytes())
+    for place in range(0, 8 * len(block), 8 * len(block) // 150):
+        flipped = bytearray(block)
+        flipped[place // 8] ^= 1 << place % 8
+        path.write_bytes(content[:64] + container.framed(bytes(flipped)) + content[start + len(block) :])
+        try:
+            back = unpack(path).tensors["t"]
+        except ArtifactError:
+            continue
+        assert torch.equal(back, tensor)
+
+
+def first_block(content):
+    """Where the first block begins behind its length and checksum, and the block."""
+    at, length, shift = 64, 0, 0
+    while True:
+        byte = content[at]
+        length |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128:
+            return at + 4, content[at + 4 : at + 4 + length]
 
 
 @settings(max_examples=100, deadline=None)
@@ -193,6 +251,36 @@ FORGED = {
         header(tensors={"t": ["uint8", [2, 4], 0]}),
         [b"\x01\x05\x00\x00\x00\x01\x05" + bytes(range(1, 21))],
         "more than was pushed",
+    ),
+    "predicted integers of one column": (
+        header(tensors={"t": ["uint8", [2, 4], 0]}),
+        [bytes([1, 6, 0, 0, 0, 9, 127, 129, 1, 0])],
+        "1 columns",
+    ),
+    "predicted integers of columns that are no divisor": (
+        header(tensors={"t": ["uint8", [2, 4], 0]}),
+        [bytes([1, 6, 0, 0, 0, 9, 127, 129, 3, 0])],
+        "3 columns",
+    ),
+    "predicted integers of too large a level": (
+        header(tensors={"t": ["uint8", [2, 4], 0]}),
+        [bytes([1, 6, 0, 0, 0, 41, 127, 129, 4, 0])],
+        "predicted",
+    ),
+    "predicted integers of which there is one": (
+        header(tensors={"t": ["uint8", [2, 4], 0]}),
+        [bytes([1, 6, 0, 0, 0, 9, 128, 128, 4, 0])],
+        "predicted",
+    ),
+    "predicted integers with something left": (
+        header(tensors={"t": ["uint8", [2, 4], 0]}),
+        [bytes([1, 6, 0, 0, 0, 9, 127, 129, 4, 5]) + bytes(range(1, 21))],
+        "more than was pushed",
+    ),
+    "ends with nothing between": (
+        header(tensors={"t": ["uint8", [2, 4], 0]}),
+        [bytes([1, 7, 5, 5, 0])],
+        "between the ends",
     ),
     "more words than it has": (header(tensors={"t": ["float32", [4], 0]}), [bytes(17) + b"\x01"], "longer"),
     "more blocks than tensors": (header(), [b"\0"], "more blocks"),

@@ -8,7 +8,8 @@ import demiglace
 from demiglace.artifact import SourceOrigin
 from demiglace.artifact.inspection import inspect
 from demiglace.artifact.packed import pack
-from demiglace.graph import ModelGraph
+from demiglace.graph import ModelGraph, apply
+from demiglace.quantization import Scheme, round_weight, weight_only_swap
 
 BARS = {
     "bfloat16": (0.72, lambda x: x.bfloat16()),
@@ -36,6 +37,18 @@ def test_integers_take_their_entropy_and_little_more(count, spread, tmp_path, ga
     pack(ModelGraph(Holder(t=codes)), path, origin=SourceOrigin("x"))
     (report,) = inspect(path).tensors
     assert report.bytes <= 1.01 * report.entropy * count / 8 + 64
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(32, 9), (144, 25), (480, 9), (240, 40)])
+def test_small_layers_whose_largest_weights_set_the_scales_do_too(rows, columns, tmp_path, gaussian):
+    """In each row one weight is -127 or 127, far more than what is next to them."""
+    model, path = nn.Sequential(nn.Linear(columns, rows)), tmp_path / "m.dgz"
+    weight = round_weight(gaussian(rows, columns), Scheme(8), clip=False)
+    graph = ModelGraph(model)
+    apply(graph, [weight_only_swap("0", model[0], {"weight": weight})]).commit()
+    pack(graph, path, origin=SourceOrigin("x"))
+    report = next(one for one in inspect(path).tensors if one.name == "0.weight_codes")
+    assert report.bytes <= 1.01 * report.entropy * report.elements / 8 + 64
 
 
 @pytest.mark.parametrize("sparsity", [0.5, 0.9, 0.99])

@@ -8,7 +8,7 @@ model. A symbol that never comes has level 0 and still the frequency 1.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeAlias
 
 import constriction
 import numpy as np
@@ -19,12 +19,16 @@ from demiglace.artifact.packed.stream import Cursor, Damaged, varint
 Symbols = NDArray[np.uint8]
 """Integers from 0 to 255, in order."""
 
+Shares: TypeAlias = NDArray[np.float64]
+"""Frequencies less 1: integers that sum, with the number of symbols, to 2**24."""
+
 _TOTAL = 1 << 24  # what frequencies sum to: constriction's default precision
 _QUARTERS = (16384, 19484, 23170, 27554)  # 2**14 times the powers 0, 1/4, 1/2, 3/4 of 2
 _MOST = 127  # a level is at most this
 STRIDE = 8
 """Symbols from one level to the next in a smooth model."""
 _coder = constriction.stream.stack.AnsCoder
+_categoricals = constriction.stream.model.Categorical(perfect=False)
 _categorical = constriction.stream.model.Categorical
 _bernoulli = constriction.stream.model.Bernoulli(perfect=False)
 
@@ -63,6 +67,14 @@ def frequencies(levels: list[int]) -> list[int]:
     shares = [weight * room // total for weight in weights]
     shares[weights.index(max(weights))] += room - sum(shares)
     return [share + 1 for share in shares]
+
+
+def shares_of(weights: NDArray[np.int64]) -> Shares:
+    """Shares of weights up to 2**38, not all 0; what rounding leaves goes to the first of the largest."""
+    room = _TOTAL - len(weights)
+    shares = weights * room // weights.sum()
+    shares[weights.argmax()] += room - shares.sum()
+    return shares.astype(np.float64)
 
 
 def _model(levels: list[int]) -> Any:
@@ -124,6 +136,14 @@ class Stack:
     def pop_bits(self, probabilities: NDArray[Any]) -> NDArray[np.int32]:
         """Pop as many bits as there are probabilities; see `push_bits`."""
         return self._coder.decode(_bernoulli, probabilities / 65536)
+
+    def push_shares(self, symbols: Symbols, shares: Shares) -> None:
+        """Push symbols `[n]`, each by its own shares `[n, kinds]`."""
+        self._coder.encode_reverse(symbols.astype(np.int32), _categoricals, shares)
+
+    def pop_shares(self, shares: Shares) -> NDArray[np.int32]:
+        """Pop as many symbols as there are rows of shares; see `push_shares`."""
+        return self._coder.decode(_categoricals, shares)
 
     def finish(self) -> None:
         """Assure that nothing is left.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from demiglace.artifact.packed import words
+from demiglace.artifact.packed.regression import Memory
 from demiglace.artifact.packed.stream import Cursor, Damaged
 from demiglace.artifact.tensor_file import raw, torch_dtype
 
@@ -78,17 +79,19 @@ class Layout:
 def encoded(tensor: Tensor, layout: Layout, context: bool) -> Iterator[bytes]:
     """The blocks of a tensor."""
     content = np.frombuffer(raw(tensor), dtype=layout.word)
+    memory = Memory() if context else None
     for piece in pieces(layout.rows, layout.columns):
         part = content[piece.start : piece.stop]
-        block = words.encode(part, piece.columns, floats=layout.floats, context=context)
+        block = words.encode(part, piece.columns, floats=layout.floats, memory=memory)
         yield _with_means(block, part.nbytes)
 
 
 def encoded_fields(tensor: Tensor, fields: Fields, context: bool) -> Iterator[bytes]:
     """The blocks of the integers that a tensor `[rows, bytes]` holds."""
+    memory = Memory() if context else None
     for piece in pieces(tensor.shape[0], fields.columns):
         symbols = _unpacked(tensor, fields, piece)
-        block = words.encode(symbols, piece.columns, floats=False, context=context)
+        block = words.encode(symbols, piece.columns, floats=False, memory=memory)
         yield _with_means(block, len(symbols))
 
 
@@ -113,10 +116,11 @@ def decode_into(tensor: Tensor, layout: Layout, blocks: Iterator[bytes]) -> None
         Damaged: when a block is not what the format says.
     """
     content: NDArray[Any] = np.frombuffer(raw(tensor), dtype=layout.word)
+    memory = Memory()
     for piece in pieces(layout.rows, layout.columns):
         cursor = Cursor(next(blocks))
         count = piece.stop - piece.start
-        content[piece.start : piece.stop] = words.decode(cursor, count, piece.columns, layout.word)
+        content[piece.start : piece.stop] = words.decode(cursor, count, piece.columns, layout.word, memory)
         _finish(cursor)
 
 
@@ -126,9 +130,10 @@ def decode_fields_into(tensor: Tensor, fields: Fields, blocks: Iterator[bytes]) 
 
     from demiglace.quantization.packing import pack
 
+    memory = Memory()
     for piece in pieces(tensor.shape[0], fields.columns):
         cursor = Cursor(next(blocks))
-        symbols = words.decode(cursor, piece.stop - piece.start, piece.columns, np.dtype("u1"))
+        symbols = words.decode(cursor, piece.stop - piece.start, piece.columns, np.dtype("u1"), memory)
         _finish(cursor)
         signed = symbols.astype(np.uint8) - np.uint8(1 << fields.bits - 1)
         rows = torch.from_numpy(signed.view(np.int8)).reshape(-1, fields.columns)

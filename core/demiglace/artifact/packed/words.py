@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from demiglace.artifact.packed import integers
+from demiglace.artifact.packed.regression import Memory
 from demiglace.artifact.packed.stream import Cursor, Damaged
 
 Words = NDArray[np.unsignedinteger[Any]]
@@ -28,26 +29,32 @@ _BOOK = 256  # entries of a codebook
 _FEW_ZEROS = 1 / 256  # a share of zeros that is not worth their positions
 
 
-def encode(words: Words, columns: int, *, floats: bool, context: bool) -> bytes:
+def encode(words: Words, columns: int, *, floats: bool, memory: Memory | None) -> bytes:
     """The smallest encoding.
 
     Args:
         words: at least one.
         columns: of the matrix that they are in row-major order, or how many they are.
         floats: whether they are floating-point numbers: sign, exponent and mantissa from the highest bit.
-        context: whether to look for rows and columns that are better coded apart; takes longer.
+        memory: of the blocks of the tensor so far; without it nothing is looked for in rows, columns and
+            neighbours, which takes longer.
     """
-    tried = [bytes([RAW]) + words.tobytes()]
+    tried, context = [bytes([RAW]) + words.tobytes()], memory is not None
+    after = Memory(memory)
     zeros = 1 - np.count_nonzero(_magnitudes(words, floats)) / len(words)
     if words.dtype.itemsize == 1:
-        tried.append(bytes([BYTES]) + integers.encode(words.view(np.uint8), columns, context))
+        coded = integers.encode(words.view(np.uint8), columns, after if context else None)
+        tried.append(bytes([BYTES]) + coded)
     elif zeros < 0.5:
         tried.append(_planes(words, columns, floats, context))
     if len(np.unique(words[:: -(-len(words) // _SAMPLE)])) <= _BOOK:
         tried += _codebook(words, columns, context)
     if words.dtype.itemsize > 1 and _FEW_ZEROS < zeros < 1:
         tried.append(_sparse(words, columns, floats, context))
-    return min(tried, key=len)
+    smallest = min(tried, key=len)
+    if memory is not None and smallest[0] == BYTES:
+        memory.become(after)
+    return smallest
 
 
 def encoding_of(block: bytes) -> str:
@@ -56,8 +63,8 @@ def encoding_of(block: bytes) -> str:
     return integers.NAMES.get(kind, "unknown") if tag == BYTES else _NAMES.get(tag, "unknown")
 
 
-def decode(cursor: Cursor, count: int, columns: int, dtype: np.dtype[Any]) -> Words:
-    """The `count` words that `encode` wrote.
+def decode(cursor: Cursor, count: int, columns: int, dtype: np.dtype[Any], memory: Memory) -> Words:
+    """The `count` words that `encode` wrote; `memory` is of the blocks of the tensor so far.
 
     Raises:
         Damaged: when the bytes are no such encoding.
@@ -66,7 +73,7 @@ def decode(cursor: Cursor, count: int, columns: int, dtype: np.dtype[Any]) -> Wo
     if tag == RAW:
         return np.frombuffer(cursor.take(count * dtype.itemsize), dtype=dtype)
     if tag == BYTES and dtype.itemsize == 1:
-        return integers.decode(cursor, count, columns)
+        return integers.decode(cursor, count, columns, memory)
     if tag == CODEBOOK:
         return _from_codebook(cursor, count, columns, dtype)
     if tag in {SPARSE, SIGNED}:
@@ -76,19 +83,23 @@ def decode(cursor: Cursor, count: int, columns: int, dtype: np.dtype[Any]) -> Wo
     raise Damaged(f"words of {dtype.itemsize} bytes have the unknown encoding {tag}")
 
 
+def _apart(context: bool) -> Memory | None:
+    return Memory() if context else None
+
+
 def _codebook(words: Words, columns: int, context: bool) -> list[bytes]:
     """Distinct values, ascending, and the index of each word; none where that is no use."""
     values = np.unique(words)
     if len(values) > _BOOK or (words.dtype.itemsize == 1 and int(values[-1]) < len(values)):
         return []
-    coded = integers.encode(np.searchsorted(values, words).astype(np.uint8), columns, context)
+    coded = integers.encode(np.searchsorted(values, words).astype(np.uint8), columns, _apart(context))
     return [bytes([CODEBOOK, len(values) - 1]) + values.tobytes() + coded]
 
 
 def _from_codebook(cursor: Cursor, count: int, columns: int, dtype: np.dtype[Any]) -> Words:
     size = cursor.byte() + 1
     values = np.frombuffer(cursor.take(size * dtype.itemsize), dtype=dtype)
-    indices = integers.decode(cursor, count, columns)
+    indices = integers.decode(cursor, count, columns, Memory())
     if int(indices.max()) >= size:
         raise Damaged(f"a codebook of {size} values has no number {indices.max()}")
     return values[indices]
@@ -98,7 +109,7 @@ def _sparse(words: Words, columns: int, floats: bool, context: bool) -> bytes:
     """Where words are not zero, the signs of zeros where some float is a negative zero, and the others."""
     keep = _magnitudes(words, floats) != 0
     signs = words[~keep] != 0
-    inner = encode(words[keep], int(np.count_nonzero(keep)), floats=floats, context=False)
+    inner = encode(words[keep], int(np.count_nonzero(keep)), floats=floats, memory=None)
     positions = encode_bits(keep, columns, context)
     if not signs.any():
         return bytes([SPARSE]) + positions + inner
@@ -119,15 +130,15 @@ def _from_sparse(cursor: Cursor, count: int, columns: int, dtype: np.dtype[Any],
     if signed:
         signs = decode_bits(cursor, count - kept, count - kept)
         words[~keep] = signs.astype(dtype) << dtype.type(8 * dtype.itemsize - 1)
-    words[keep] = decode(cursor, kept, kept, dtype)
+    words[keep] = decode(cursor, kept, kept, dtype, Memory())
     return words
 
 
 def encode_bits(bits: NDArray[np.bool_], columns: int, context: bool) -> bytes:
     """Bits as integers: one each, or eight each where that is smaller."""
-    single = integers.encode(bits.view(np.uint8), columns, context)
+    single = integers.encode(bits.view(np.uint8), columns, _apart(context))
     octets = np.packbits(bits, bitorder="little")
-    eight = integers.encode(octets, len(octets), context=False)
+    eight = integers.encode(octets, len(octets), None)
     return min(b"\x01" + single, b"\x08" + eight, key=len)
 
 
@@ -135,12 +146,12 @@ def decode_bits(cursor: Cursor, count: int, columns: int) -> NDArray[np.bool_]:
     """The bits that `encode_bits` wrote."""
     each = cursor.byte()
     if each == 1:
-        bits = integers.decode(cursor, count, columns)
+        bits = integers.decode(cursor, count, columns, Memory())
         if count and int(bits.max()) > 1:
             raise Damaged(f"a bit is {bits.max()}")
         return bits.astype(np.bool_)
     if each == 8:
-        octets = integers.decode(cursor, -(-count // 8), -(-count // 8))
+        octets = integers.decode(cursor, -(-count // 8), -(-count // 8), Memory())
         return np.unpackbits(octets, count=count, bitorder="little").view(np.bool_)
     raise Damaged(f"bits are coded {each} at a time")
 
@@ -154,14 +165,14 @@ def _planes(words: Words, columns: int, floats: bool, context: bool) -> bytes:
     turned = words << words.dtype.type(1) | words >> words.dtype.type(8 * width - 1) if floats else words
     octets = turned.astype(words.dtype, copy=False).view(np.uint8).reshape(-1, width)
     planes = [np.ascontiguousarray(octets[:, place]) for place in reversed(range(width))]
-    coded = [integers.encode(plane, columns, context) for plane in planes]
+    coded = [integers.encode(plane, columns, _apart(context)) for plane in planes]
     return bytes([FLOATS if floats else PLANES]) + b"".join(coded)
 
 
 def _from_planes(cursor: Cursor, count: int, columns: int, dtype: np.dtype[Any], *, floats: bool) -> Words:
     octets = np.empty((count, dtype.itemsize), dtype=np.uint8)
     for place in reversed(range(dtype.itemsize)):
-        octets[:, place] = integers.decode(cursor, count, columns)
+        octets[:, place] = integers.decode(cursor, count, columns, Memory())
     words = octets.reshape(-1).view(dtype)
     if not floats:
         return words
