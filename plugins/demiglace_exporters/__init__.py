@@ -16,6 +16,7 @@ from demiglace_exporters import (
     packed,
     runtimes,
     sparse,
+    sparse_int8,
     state_dict,
     torch_program,
 )
@@ -24,7 +25,8 @@ from demiglace_exporters import (
 @demiglace.hookimpl
 def demiglace_passes() -> Sequence[PassSpec]:
     """The passes of this plugin."""
-    return [packed.SPEC, onnx.SPEC, openvino.SPEC, state_dict.SPEC, torch_program.SPEC, sparse.SPEC]
+    exporters = [packed.SPEC, onnx.SPEC, openvino.SPEC, state_dict.SPEC, torch_program.SPEC]
+    return [*exporters, sparse.SPEC, sparse_int8.SPEC]
 
 
 @demiglace.hookimpl

@@ -29,7 +29,7 @@ class DynamicConfig(Controlled):
         whole = self.targets == ["*"] and not self.ignore
         return Contract.of(
             needs=("weights.float", *self.data_needs()),
-            gives=("weights.quantized", "weights.int8"),
+            gives=("weights.quantized", "weights.int8", "products.int8"),
             # Integer arithmetic lets no gradient through, in however few layers.
             destroys=("model.trainable", *(("weights.float", "weights.masked") if whole else ())),
         )

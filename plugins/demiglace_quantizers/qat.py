@@ -49,7 +49,7 @@ class QatConfig(Targeted):
             needs=("weights.float",),
             gives=(
                 *("weights.quantized", f"weights.int{self.bits}"),
-                *(("activations.int8",) if self.inputs == "int8" else ()),
+                *(("activations.int8", "products.int8") if self.inputs == "int8" else ()),
             ),
             destroys=(
                 *(("model.trainable",) if whole or self.inputs == "int8" else ()),

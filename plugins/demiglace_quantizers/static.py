@@ -38,7 +38,7 @@ class StaticConfig(Controlled):
         whole = self.targets == ["*"] and not self.ignore
         return Contract.of(
             needs=("weights.float", "data.calibration", *self.data_needs()),
-            gives=("weights.quantized", f"weights.int{self.bits}", "activations.int8"),
+            gives=("weights.quantized", f"weights.int{self.bits}", "activations.int8", "products.int8"),
             # Integer arithmetic lets no gradient through, in however few layers.
             destroys=("model.trainable", *(("weights.float", "weights.masked") if whole else ())),
         )

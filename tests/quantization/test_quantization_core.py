@@ -110,7 +110,10 @@ def test_fit_survives_empty_and_infinite_free_ranges():
         assert (to_real(to_integers(zero, scale, offset, scheme), scale, offset) == 0).all()
 
 
-@pytest.mark.parametrize(("n", "k", "m"), [(1, 1, 1), (1, 384, 16), (7, 33, 5), (64, 4096, 8), (0, 4, 3)])
+SIZES = [(1, 1, 1), (3, 1, 5), (1, 384, 16), (7, 33, 5), (64, 4096, 8), (0, 4, 3)]
+
+
+@pytest.mark.parametrize(("n", "k", "m"), SIZES)
 def test_integer_products_are_exact(n, k, m):
     torch.manual_seed(0)
     left = torch.randint(-128, 128, (n, k), dtype=torch.int8)

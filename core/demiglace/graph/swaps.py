@@ -26,6 +26,7 @@ _TYPES = {
     "quantized.linear": f"{_QUANTIZED}:QuantizedLinear",
     "quantized.linear.dynamic": f"{_QUANTIZED}:DynamicLinear",
     "quantized.linear.static": f"{_QUANTIZED}:StaticLinear",
+    "quantized.linear.zero_free": f"{_QUANTIZED}:leaving_out_zeros",
     "quantized.conv1d.static": f"{_QUANTIZED}:StaticConv1d",
     "quantized.conv2d.static": f"{_QUANTIZED}:StaticConv2d",
     "quantized.conv1d": f"{_QUANTIZED}:QuantizedConv1d",

@@ -16,6 +16,7 @@ _X86 = {
     "avx2": "avx2",
     "avx512f": "avx512",
     "avx512_vnni": "int8 dot products",
+    "avx512_vbmi2": "byte expansion",
     "avx_vnni": "int8 dot products",
     "amx_int8": "int8 matrices",
     "avx512_bf16": "bfloat16",
@@ -49,7 +50,8 @@ class Processor:
     architecture: str
     #: That this process may use.
     cores: int
-    #: Among `avx2`, `avx512`, `neon`, `sve`, `int8 dot products`, `int8 matrices`, `bfloat16`.
+    #: Among `avx2`, `avx512`, `neon`, `sve`, `int8 dot products`, `int8 matrices`, `bfloat16`,
+    #: `byte expansion`.
     features: frozenset[str]
 
     def has(self, *features: str) -> bool:

@@ -12,6 +12,7 @@ from demiglace.quantization.migration import Migration, migrations
 from demiglace.quantization.modules.clustered import Clustered
 from demiglace.quantization.modules.fake import FakeQuantized
 from demiglace.quantization.modules.sparse import SparseLinear, SparseWeight, sparse_swap
+from demiglace.quantization.modules.zero_free import may_leave_out_zeros, zero_free_swap
 from demiglace.quantization.observers import OBSERVERS, Observer
 from demiglace.quantization.packing import pack, unpack
 from demiglace.quantization.qtensor import QTensor, grouped
@@ -28,6 +29,7 @@ from demiglace.quantization.swap import (
     weight_only_swap,
 )
 from demiglace.quantization.trainable import untrainable
+from demiglace.quantization.zero_free import without_zeros_problem
 
 __all__ = [
     "MAX_BITS",
@@ -61,6 +63,7 @@ __all__ = [
     "grouped",
     "held_weights",
     "inputs_of",
+    "may_leave_out_zeros",
     "migrations",
     "pack",
     "quantizable_weights",
@@ -76,4 +79,6 @@ __all__ = [
     "untrainable",
     "weight_only_swap",
     "weights_in_graph",
+    "without_zeros_problem",
+    "zero_free_swap",
 ]

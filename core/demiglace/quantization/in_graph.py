@@ -1,4 +1,4 @@
-"""The integer weights that a plain-data graph reads, and the layers in it that compute on integers."""
+"""Integers and nonzeros that a plain-data graph reads, and the layers in it that compute on integers."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Any
 from demiglace.graph.names import named_tensors
 from demiglace.graph.plain import PlainGraph, TensorRef
 from demiglace.graph.plain.layered import bound
+from demiglace.quantization.modules.sparse import VALUES, SparseWeight
 from demiglace.quantization.qtensor import QTensor
 from demiglace.quantization.scheme import Scheme
 from demiglace.quantization.stored import CODES
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 _HOME = "demiglace."
 _ON_INTEGERS = ("demiglace.static_", "demiglace.dynamic_", "demiglace.rounded")
 
 
-def weights_in_graph(module: nn.Module) -> Iterator[tuple[str, QTensor]]:
-    """The integer weights of a graph's operators, by the names that they had in its layers."""
+def weights_in_graph(module: nn.Module) -> Iterator[tuple[str, QTensor | SparseWeight]]:
+    """Integers and nonzeros that a graph's operators read, by the names that they had in its layers."""
     if not isinstance(module, PlainGraph):
         return
     tensors, data = dict(named_tensors(module)), module.graph_data
@@ -28,16 +29,24 @@ def weights_in_graph(module: nn.Module) -> Iterator[tuple[str, QTensor]]:
     shapes |= {one.name: one.shape or [] for one in data.nodes}
     for node in data.nodes:
         given = bound(node) if node.op.startswith(_HOME) else {}
-        codes = given.get("codes")
-        if not isinstance(codes, TensorRef):
-            continue
         held = {name: tensors[one.name] for name, one in given.items() if isinstance(one, TensorRef)}
-        zeros = held.get("zero_point")
-        lone = len(held["scale"]) == 1 < len(held["codes"])
-        scheme = Scheme(given["bits"], zeros is None, given.get("group"), per_tensor=lone)
-        shape = given.get("shape") or (len(held["codes"]), _columns(given, shapes))
-        weight = QTensor(held["codes"], held["scale"], zeros, tuple(shape), scheme, given.get("axis", 0))
-        yield codes.name.removesuffix(CODES), weight
+        codes, nonzeros = given.get("codes"), given.get("nonzeros")
+        if isinstance(codes, TensorRef):
+            yield codes.name.removesuffix(CODES), _integers(given, held, shapes)
+        if isinstance(nonzeros, TensorRef):
+            size = (len(held["rows"]) - 1, _columns(given, shapes))
+            weight = SparseWeight(held["nonzeros"], held["columns"], held["rows"], size)
+            yield nonzeros.name.removesuffix(VALUES), weight
+
+
+def _integers(
+    given: Mapping[str, Any], held: Mapping[str, Tensor], shapes: Mapping[str, Sequence[Any]]
+) -> QTensor:
+    """The weight of a call that unpacks integers, by its arguments and the tensors among them."""
+    zeros, codes, scale = held.get("zero_point"), held["codes"], held["scale"]
+    scheme = Scheme(given["bits"], zeros is None, given.get("group"), per_tensor=len(scale) == 1 < len(codes))
+    shape = given.get("shape") or (len(codes), _columns(given, shapes))
+    return QTensor(codes, scale, zeros, tuple(shape), scheme, given.get("axis", 0))
 
 
 def _columns(given: Mapping[str, Any], shapes: Mapping[str, Sequence[Any]]) -> int:

@@ -14,6 +14,9 @@ def integer_product(left: Tensor, right: Tensor) -> Tensor:
 
     Uses torch's integer kernel where it takes these operands, float64 products elsewhere; both are exact.
     """
+    if left.shape[1] == 1:
+        # Torch 2.14 reads a transposed column as if its numbers lay elsewhere.
+        return left.to(torch.int32) * right.t().to(torch.int32)
     if left.device.type == "cpu" and left.shape[0] and left.shape[1]:
         return torch._int_mm(left, right.t())
     return (left.double() @ right.t().double()).to(torch.int32)

@@ -164,6 +164,25 @@ def embedding(
     return rows.dequantize(dtype).unflatten(0, indices.shape)
 
 
+def sparse_linear(
+    values: Tensor, bias: Tensor | None, nonzeros: Tensor, columns: Tensor, rows: Tensor
+) -> Tensor:
+    """A linear layer whose weight is held in compressed sparse rows.
+
+    Args:
+        values: `[..., k]`.
+        bias: `[m]`.
+        nonzeros: of the weight, row by row.
+        columns: int32, that of each nonzero.
+        rows: int32 `[m + 1]`: where each row begins among the nonzeros, and the end of the last.
+    """
+    inputs = values.reshape(-1, values.shape[-1]).t()
+    shape = (len(rows) - 1, len(inputs))
+    matrix = torch.sparse_csr_tensor(rows, columns, nonzeros, shape, check_invariants=False)
+    output = matrix @ inputs if bias is None else torch.addmm(bias[:, None], matrix, inputs)
+    return output.t().reshape(*values.shape[:-1], shape[0])
+
+
 _Function = TypeVar("_Function", bound=Callable[..., Tensor])
 
 
@@ -191,3 +210,18 @@ _OPERATORS: dict[str, Callable[..., Tensor]] = {
 for _schema, _function in _OPERATORS.items():
     _LIBRARY.define(f"{_schema} -> Tensor")
     _LIBRARY.impl(_schema.partition("(")[0], _function, "CompositeImplicitAutograd")
+
+# Not composed for whoever traces it: tracers know no matrices of compressed rows.
+_LIBRARY.define(
+    "sparse_linear(Tensor values, Tensor? bias, Tensor nonzeros, Tensor columns, Tensor rows) -> Tensor"
+)
+_LIBRARY.impl("sparse_linear", sparse_linear, "CompositeExplicitAutograd")
+
+
+def _shape_of_sparse_linear(
+    values: Tensor, bias: Tensor | None, nonzeros: Tensor, columns: Tensor, rows: Tensor
+) -> Tensor:
+    return values.new_empty(*values.shape[:-1], rows.shape[0] - 1)
+
+
+torch.library.register_fake(f"{NAMESPACE}::sparse_linear", _shape_of_sparse_linear, lib=_LIBRARY)

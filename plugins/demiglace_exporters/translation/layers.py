@@ -1,4 +1,4 @@
-"""Integer layers as standard nodes: quantize-dequantize pairs around operators, integers as initializers."""
+"""Layers of ours as standard nodes: quantize-dequantize pairs around operators, integers as initializers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from demiglace.quantization import QTensor, Scheme
+from demiglace.quantization import QTensor, Scheme, SparseWeight
 from demiglace_exporters.translation.building import Site
 from demiglace_exporters.translation.constants import tensor_of
 from demiglace_exporters.translation.padding import padded_before
@@ -72,6 +72,15 @@ def dequantized_linear(site: Site) -> None:
     columns = site.call("Transpose", weight, perm=[1, 0])
     output = site.call("MatMul", site.as_float(site.inputs["values"]), columns)
     site.replace(_with_bias(site, output))
+
+
+def sparse_linear(site: Site) -> None:
+    """A matrix product with the whole weight, zeros included: the format has no other."""
+    values = site.inputs["values"]
+    nonzeros, columns, rows = (tensor_of(site.inputs[name]) for name in ("nonzeros", "columns", "rows"))
+    held = SparseWeight(nonzeros, columns, rows, (len(rows) - 1, values.shape[-1]))
+    weight = site.constants.floats(held.dequantize().t(), site.name("weight"))
+    site.replace(_with_bias(site, site.call("MatMul", site.as_float(values), weight)))
 
 
 def dynamic_quantized(site: Site, values: Any) -> tuple[Any, Any, Any]:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 DOMAIN = "demiglace"
 """The domain of the nodes that stand for our operators until they are lowered."""
 
-_OWN = ("rounded", "weight", "embedding", "static_linear", "dynamic_linear", "static_convolution")
+_OWN = (
+    *("rounded", "weight", "embedding", "sparse_linear"),
+    *("static_linear", "dynamic_linear", "static_convolution"),
+)
 _TORCH = ("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa")
 """Operators of torch that runtimes compute otherwise, or not at all."""
 

@@ -32,6 +32,7 @@ _LOWERINGS: dict[str, Callable[[Site], None]] = {
     "static_convolution": layers.static_convolution,
     "static_linear": layers.static_linear,
     "dynamic_linear": layers.dynamic_linear,
+    "sparse_linear": layers.sparse_linear,
     "weight": weights.weight,
     "embedding": weights.embedding,
     "_upsample_bilinear2d_aa": resizing.resized,

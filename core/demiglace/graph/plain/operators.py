@@ -85,7 +85,10 @@ _ON_SIZES: dict[str, Callable[..., Any]] = {
 # Integer arithmetic as operators of our own, and the module that registers them with torch.
 _OWN = frozenset(
     f"demiglace.{name}.default"
-    for name in ("rounded", "weight", "embedding", "static_linear", "dynamic_linear", "static_convolution")
+    for name in (
+        *("rounded", "weight", "embedding", "sparse_linear"),
+        *("static_linear", "dynamic_linear", "static_convolution"),
+    )
 )
 _OWN_HOME = "demiglace.quantization.operators"
 

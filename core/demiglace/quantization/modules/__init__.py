@@ -24,6 +24,7 @@ from demiglace.quantization.modules.weight_only import (
     QuantizedLinear,
     QuantizedMultiheadAttention,
 )
+from demiglace.quantization.modules.zero_free import leaving_out_zeros
 
 __all__ = [
     "CastsInputs",
@@ -51,6 +52,7 @@ __all__ = [
     "clustered",
     "fake_quantized",
     "identity",
+    "leaving_out_zeros",
     "weight_options",
     "weight_tensors",
 ]

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from demiglace.graph.edits import Swap
 from demiglace.quantization.modules.fused import each, must_be_called
+from demiglace.quantization.operators import sparse_linear, traceable
 
-_VALUES, _COLUMNS, _ROWS = "_values", "_columns", "_rows"
+VALUES, _COLUMNS, _ROWS = "_values", "_columns", "_rows"
 """What the buffers of a weight add to its name."""
 
 with warnings.catch_warnings():
@@ -39,7 +40,9 @@ class SparseWeight:
         """The nonzeros of a matrix."""
         sparse = weight.detach().to_sparse_csr()
         rows, columns = sparse.crow_indices().to(torch.int32), sparse.col_indices().to(torch.int32)
-        return cls(sparse.values(), columns, rows, (weight.shape[0], weight.shape[1]))
+        # Not a view of the matrix in compressed rows, of which tracers would want to know all.
+        values = sparse.values().clone()
+        return cls(values, columns, rows, (weight.shape[0], weight.shape[1]))
 
     @property
     def storage(self) -> Tensor:
@@ -58,7 +61,7 @@ class SparseWeight:
 
     def tensors(self) -> dict[str, Tensor]:
         """What holds it, by what the name of a buffer adds to the weight's."""
-        return {_VALUES: self.values, _COLUMNS: self.columns, _ROWS: self.rows}
+        return {VALUES: self.values, _COLUMNS: self.columns, _ROWS: self.rows}
 
     def numel(self) -> int:
         """How many weights there are, zeros included."""
@@ -90,7 +93,7 @@ class SparseLinear(nn.Linear):
         self.register_parameter("bias", old._parameters.get("bias"))
         self.training = old.training
         nonzero, device = options["nonzero"], weight.device
-        self.register_buffer("weight" + _VALUES, torch.empty(nonzero, dtype=weight.dtype, device=device))
+        self.register_buffer("weight" + VALUES, torch.empty(nonzero, dtype=weight.dtype, device=device))
         self.register_buffer("weight" + _COLUMNS, torch.empty(nonzero, dtype=torch.int32, device=device))
         self.register_buffer(
             "weight" + _ROWS, torch.empty(self.out_features + 1, dtype=torch.int32, device=device)
@@ -100,7 +103,7 @@ class SparseLinear(nn.Linear):
     @property
     def sparse_weight(self) -> SparseWeight:
         """The weight as it is held."""
-        values, columns, rows = (self.get_buffer("weight" + part) for part in (_VALUES, _COLUMNS, _ROWS))
+        values, columns, rows = (self.get_buffer("weight" + part) for part in (VALUES, _COLUMNS, _ROWS))
         return SparseWeight(values, columns, rows, (self.out_features, self.in_features))
 
     @property
@@ -115,10 +118,8 @@ class SparseLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
         if input.is_nested:
             return each(self.forward, input)
-        columns = input.reshape(-1, self.in_features).t()
-        matrix = self.sparse_weight.matrix()
-        output = matrix @ columns if self.bias is None else torch.addmm(self.bias[:, None], matrix, columns)
-        return output.t().reshape(*input.shape[:-1], self.out_features)
+        held = self.sparse_weight
+        return traceable(sparse_linear)(input, self.bias, held.values, held.columns, held.rows)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, {len(self.sparse_weight.values)} weights are not zero"

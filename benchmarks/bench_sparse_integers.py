@@ -1,0 +1,107 @@
+"""What zeros gain on top of 8-bit integers, where few examples come at a time.
+
+Four feed-forward blocks, 768-3072-768 with ReLU, 80 % of each weight zero, after `quantize.dynamic` and
+after `quantize.static`: dense in eager PyTorch, by Inductor, and as files in ONNX Runtime and OpenVINO;
+without their zeros in eager PyTorch, by `deploy.sparse_int8`. All are read in turn in one process, by wall
+time; the fastest reading of each counts, since other work on the machine only ever adds to one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import nn
+
+import demiglace
+from demiglace.machine import compiler
+from demiglace.measure import in_turn
+from demiglace.plugins import discover
+
+BATCHES = (1, 2, 4, 8, 32)
+BAR, UP_TO, AT = 1.5, 8, 0.8
+"""At 80 % zeros and batches up to 8, at least 1.5 times as fast as the fastest dense form."""
+FORMATS = {"onnx": "model.onnx", "openvino": "model.xml"}
+
+
+def main() -> int:
+    """Print the table; 1 when the bar is missed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=3.0, help="for the readings of a row")
+    parser.add_argument("--zeros", type=float, nargs="+", default=[AT], help="shares of zeros")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    print(f"{options.threads} threads, {torch.backends.cpu.get_cpu_capability()}")
+    missed = False
+    for share in options.zeros:
+        with TemporaryDirectory() as folder:
+            ways = forms(share, Path(folder), options.threads)
+            for batch in BATCHES:
+                gain = row(share, batch, ways, options.seconds)
+                missed |= share == AT and batch <= UP_TO and gain < BAR
+    return int(missed)
+
+
+def network(share: float) -> nn.Module:
+    """Blocks with a share of zeros in each weight."""
+    torch.manual_seed(0)
+    blocks = [nn.Sequential(nn.Linear(768, 3072), nn.ReLU(), nn.Linear(3072, 768)) for _ in range(4)]
+    prune = {"use": "prune.magnitude", "amount": share, "scope": "layer"}
+    made: nn.Module = demiglace.run(
+        {"pass": [prune, {"use": "prune.finalize"}]}, model=nn.Sequential(*blocks).eval()
+    ).model
+    return made
+
+
+def forms(share: float, folder: Path, threads: int) -> dict[str, Callable[[torch.Tensor], Any]]:
+    """Every form of the blocks, by name: dense ones, and `... without zeros`."""
+    start = network(share)
+    found: dict[str, Callable[[torch.Tensor], Any]] = {"fp32, eager": start}
+    for way in ("dynamic", "static"):
+        dense = after([{"use": f"quantize.{way}"}], start)
+        found[f"{way}, eager"] = dense
+        if compiler() is not None:
+            found[f"{way}, Inductor"] = torch.compile(copy.deepcopy(dense), options={"freezing": True})
+        for name, file in FORMATS.items():
+            place = folder / f"{way}-{name}"
+            after([{"use": f"export.{name}", "id": "file"}], dense, out=place)
+            path = place / "steps" / "01-file" / file
+            found[f"{way}, {name}"] = discover().open_file(name, path, threads=threads)
+        found[f"{way}, without zeros"] = after([{"use": "deploy.sparse_int8", "min_speedup": 0.0}], dense)
+    return found
+
+
+def after(passes: list[dict[str, Any]], model: nn.Module, **given: Any) -> nn.Module:
+    """A copy of a model after some passes."""
+    torch.manual_seed(1)
+    data = {"calibration": [torch.randn(32, 768) for _ in range(4)]}
+    made: nn.Module = demiglace.run({"pass": passes}, model=copy.deepcopy(model), data=data, **given).model
+    return made
+
+
+@torch.inference_mode()
+def row(share: float, batch: int, ways: dict[str, Callable[[torch.Tensor], Any]], seconds: float) -> float:
+    """Print milliseconds of each form; the fastest dense one's as a multiple of the best without zeros."""
+    inputs = torch.randn(batch, 768)
+    calls = {name: lambda way=way: way(inputs) for name, way in ways.items()}
+    times = {name: one.fastest for name, one in in_turn(calls, rounds=200, seconds=seconds).items()}
+    integers = {name: spent for name, spent in times.items() if not name.startswith("fp32")}
+    without = min(spent for name, spent in integers.items() if name.endswith("zeros"))
+    best = min((spent, name) for name, spent in integers.items() if not name.endswith("zeros"))
+    print(f"\n{share:.0%} zeros, batch {batch}: {best[0] / without:.2f} times {best[1]}")
+    for name, spent in times.items():
+        print(
+            f"  {name:24} {1e3 * spent:7.3f} ms {times['fp32, eager'] / spent:6.2f} of eager fp32", flush=True
+        )
+    return best[0] / without
+
+
+if __name__ == "__main__":
+    sys.exit(main())

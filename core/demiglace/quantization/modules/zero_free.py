@@ -1,0 +1,112 @@
+"""Linear layers that compute on integers and leave out the zeros of their weights, where a processor can."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from demiglace.graph.edits import Swap
+from demiglace.quantization.modules.dynamic import DynamicLinear, IntegerLinear
+from demiglace.quantization.modules.static import StaticLinear
+from demiglace.quantization.zero_free import ZeroFree, without_zeros_problem
+
+
+class LeavesOutZeros(IntegerLinear):
+    """An integer layer that holds the same tensors and gives the same numbers, by another way.
+
+    Its weight is put into the form for that at the first call, beside the integers that it holds. Traced,
+    compiled, or on a machine that cannot do it, it is the layer that it was made of.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        by_another_way = torch.compiler.is_compiling() or input.is_nested or input.device.type != "cpu"
+        if by_another_way or without_zeros_problem():
+            return super().forward(input)
+        rows = input.reshape(-1, self.in_features).float()
+        output: Tensor = torch.ops.demiglace.zero_free_linear(rows, *_prepared(self))
+        return output.to(input.dtype).view(*input.shape[:-1], self.out_features)
+
+    def input_range(self) -> Tensor | None:
+        """Scale and zero point of the inputs, float32 `[2]`; `None` where each row has its own."""
+        return None
+
+
+class ZeroFreeDynamicLinear(LeavesOutZeros, DynamicLinear):
+    """`DynamicLinear` without its zeros."""
+
+
+class ZeroFreeStaticLinear(LeavesOutZeros, StaticLinear):
+    """`StaticLinear` without its zeros."""
+
+    def input_range(self) -> Tensor:
+        return torch.stack([self.input_scale, self.input_zero_point]).float()
+
+
+_FORMS: dict[type[nn.Module], type[LeavesOutZeros]] = {
+    DynamicLinear: ZeroFreeDynamicLinear,
+    StaticLinear: ZeroFreeStaticLinear,
+}
+
+
+def leaving_out_zeros(old: nn.Module, options: Mapping[str, Any]) -> nn.Module:
+    """The same layer, with the same tensors, that leaves out its zeros.
+
+    Raises:
+        TypeError: when it computes no matrix product on integers.
+    """
+    form = _FORMS.get(type(old))
+    if form is None:
+        raise TypeError("it is no linear layer that computes on integers")
+    new: nn.Module = object.__new__(form)
+    own = {key: value.copy() if isinstance(value, dict) else value for key, value in vars(old).items()}
+    new.__dict__.update(own)
+    return new
+
+
+def may_leave_out_zeros(layer: nn.Module) -> bool:
+    """Whether `zero_free_swap` takes a layer."""
+    return type(layer) in _FORMS
+
+
+def zero_free_swap(name: str) -> Swap:
+    """The edit that has a linear layer of integers leave out its zeros; it changes no tensor."""
+    return Swap(name, "quantized.linear.zero_free", {}, {})
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """A layer's tensors as the code for the processor takes them, and what they were made of."""
+
+    made_of: list[tuple[int, int]]
+    tensors: tuple[Tensor | None, ...]
+
+
+_PREPARED: WeakKeyDictionary[LeavesOutZeros, _Prepared] = WeakKeyDictionary()
+"""Not in the layers: it would be copied and saved with them."""
+
+
+def _prepared(layer: LeavesOutZeros) -> tuple[Tensor | None, ...]:
+    """The tensors of a layer, made again when one of its own was changed."""
+    own = [one for one in (*layer._buffers.values(), *layer._parameters.values()) if one is not None]
+    made_of = [(one.data_ptr(), 0 if one.is_inference() else one._version) for one in own]
+    known = _PREPARED.get(layer)
+    if known is None or known.made_of != made_of:
+        _PREPARED[layer] = known = _Prepared(made_of, _of(layer))
+    return known.tensors
+
+
+def _of(layer: LeavesOutZeros) -> tuple[Tensor | None, ...]:
+    weight, bias = layer.quantized("weight"), layer.bias
+    held = ZeroFree.of(weight.integers)
+    return (
+        layer.input_range(),
+        None if bias is None else bias.detach().float().contiguous(),
+        weight.scale.float().flatten(),
+        layer.weight_sums.float(),
+        *(held.masks, held.starts, held.integers),
+    )
