@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from demiglace.machine import Processor, compiler_hint
+from demiglace.machine import EXPANSION, Processor, compiler_hint
 from demiglace.passes import RuntimeSpec
 
 if TYPE_CHECKING:
@@ -41,10 +41,11 @@ def format_advice(machine: Processor, compiler: str | None, registry: Registry) 
         yield _runtime(spec, machine)
     yield Advice("few bits, weights alone", "works", "4 bits and less buy size and memory, not time")
     yield Advice(
-        "zeros, eager",
+        "zeros in float32, eager",
         "fast",
         "deploy.sparse leaves zeros out of linear layers where that is faster: it measures",
     )
+    yield _zeros_of_integers(machine, compiler)
 
 
 def _inductor(compiler: str | None) -> Advice:
@@ -66,6 +67,20 @@ def _eager_integers(machine: Processor) -> Advice:
         return Advice("int8, eager", "works", f"{exact}: for measuring accuracy, not speed")
     why = f"{exact}: quantize.dynamic gains on large linear layers, and loses on small ones"
     return Advice("int8, eager", "works", why)
+
+
+def _zeros_of_integers(machine: Processor, compiler: str | None) -> Advice:
+    what, how = "zeros in int8, eager", "deploy.sparse_int8 leaves zeros out of linear layers at small batches"
+    if not all(map(machine.has, EXPANSION)):
+        return Advice(what, "works", f"layers compute with their zeros: {_no_expansion(machine)}")
+    if compiler is None:
+        return Advice(what, "missing", f"{how}, and needs a C++ compiler", compiler_hint())
+    return Advice(what, "fast", f"{how}: it measures")
+
+
+def _no_expansion(machine: Processor) -> str:
+    """What the processor lacks for leaving out zeros of integers."""
+    return f"the processor has no {' and no '.join(one for one in EXPANSION if not machine.has(one))}"
 
 
 def _runtime(spec: RuntimeSpec, machine: Processor) -> Advice:
@@ -101,8 +116,17 @@ def _lacks(step: Step, compiler: str | None, registry: Registry) -> Iterator[Adv
         if missing:
             install = f"pip install '{spec.install or ' '.join(missing)}'"
             yield Advice(step.id, "missing", f"{step.spec.name} needs {' and '.join(missing)}", install)
+    if compiler is None and _leaves_out_zeros(step):
+        why = f"{step.spec.name} needs a C++ compiler; without it layers compute with their zeros"
+        yield Advice(step.id, "missing", why, compiler_hint())
     if compiler is None and (getattr(step.config, "compile", False) or "inductor" in named):
         yield Advice(step.id, "missing", f"{step.spec.name} needs a C++ compiler", compiler_hint())
+
+
+def _leaves_out_zeros(step: Step) -> bool:
+    """Whether a step has integer layers leave out their zeros."""
+    contract = step.config.contract()
+    return "products.int8" in contract.needs and "weights.sparse" in contract.gives
 
 
 def _slow(step: Step, machine: Processor) -> Iterator[Advice]:
@@ -110,6 +134,8 @@ def _slow(step: Step, machine: Processor) -> Iterator[Advice]:
     gives = step.config.contract().gives
     if "weights.bfloat16" in gives and not machine.has("bfloat16"):
         yield Advice(step.id, "works", "the processor has no instructions for bfloat16: smaller, and slower")
+    if _leaves_out_zeros(step) and not all(map(machine.has, EXPANSION)):
+        yield Advice(step.id, "works", f"{_no_expansion(machine)}: its layers compute with their zeros")
     if {"weights.int8", "activations.int8"} & gives and not machine.has(*_INT8):
         yield Advice(step.id, "works", "the processor has no int8 dot products: smaller, hardly faster")
 

@@ -189,7 +189,7 @@ def test_layers_are_told_apart(monkeypatch):
 
 
 def test_a_machine_that_cannot_do_it_is_told_and_may_go_on(monkeypatch):
-    problem = "the processor lacks byte expansion"
+    problem = "the processor has no byte expansion"
     monkeypatch.setattr("demiglace.quantization.without_zeros_problem", lambda: problem)
     with pytest.raises(PassFailed, match=problem):
         run(PRUNE, DYNAMIC, ALWAYS)

@@ -40,6 +40,9 @@ _MACOS = {
 }
 """What systems call an instruction set, and what it is for."""
 
+EXPANSION = ("int8 dot products", "byte expansion")
+"""What integer layers leave out their zeros with."""
+
 
 @dataclass(frozen=True)
 class Processor:

@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from demiglace.machine import compiler, compiler_hint, native_library, processor
+from demiglace.machine import EXPANSION, compiler, compiler_hint, native_library, processor
 
 _OUTPUTS, _INPUTS = 16, 4  # of a tile
 _TILE = _OUTPUTS * _INPUTS
 _SOURCE = Path(__file__).with_suffix(".cpp")
 _SETS = ("avx512f", "avx512bw", "avx512vl", "avx512vnni", "avx512vbmi2", "popcnt")
 _FLAGS = tuple(f"-m{one}" for one in _SETS)
-_WANTED = ("int8 dot products", "byte expansion")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +47,9 @@ class ZeroFree:
 @cache
 def without_zeros_problem() -> str | None:
     """Why this machine cannot leave out zeros of integers; `None` where it can, once it has compiled that."""
-    if not all(processor().has(one) for one in _WANTED):
-        return f"the processor lacks {' and '.join(one for one in _WANTED if not processor().has(one))}"
+    lacking = [one for one in EXPANSION if not processor().has(one)]
+    if lacking:
+        return f"the processor has no {' and no '.join(lacking)}"
     if compiler() is None:
         return f"that is compiled here, and there is no C++ compiler: {compiler_hint()}"
     try:
