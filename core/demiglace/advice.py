@@ -70,7 +70,10 @@ def _eager_integers(machine: Processor) -> Advice:
 
 
 def _zeros_of_integers(machine: Processor, compiler: str | None) -> Advice:
-    what, how = "zeros in int8, eager", "deploy.sparse_int8 leaves zeros out of linear layers at small batches"
+    what, how = (
+        "zeros in int8, eager",
+        "deploy.sparse_int8 leaves zeros out of linear layers at small batches",
+    )
     if not all(map(machine.has, EXPANSION)):
         return Advice(what, "works", f"layers compute with their zeros: {_no_expansion(machine)}")
     if compiler is None:

@@ -1,11 +1,13 @@
 """`demiglace quick` from the goal to the result."""
 
 import json
+import re
 
 import pytest
 import torch
 
 import demiglace
+from demiglace.report.units import data_size
 
 NET = """
 import torch
@@ -28,6 +30,9 @@ def test_a_model_of_ones_own_becomes_a_recipe_and_a_result(call, net, here):
     got = call("quick", net, "--goal", "3x smaller", "--allow-code", "net.py", *DATA)
     assert got.code == 0, got.err
     assert "goal met: 3x smaller" in got.out
+    [file] = (here / "runs/quick/steps").glob("*/model.dgz")
+    size = file.stat().st_size
+    assert f"model.dgz: {data_size(size)}, " in got.out
     text = (here / "quick.toml").read_text()
     assert text.startswith("#:schema ./recipe.schema.json\n# Written by")
     assert 'use = "quantize.weight_only"' in text
@@ -43,6 +48,20 @@ def test_the_recipe_that_was_written_runs_again_to_the_same_model(call, net, her
         json.loads((here / name / "run.json").read_text())["steps"][-1]["output"] for name in ("one", "two")
     )
     assert one == two
+
+
+def test_a_time_is_measured_in_the_run(call, net, here):
+    got = call("quick", net, "--goal", "1.2x faster", "--allow-code", "net.py", *DATA)
+    assert got.code in {0, 1}, got.err  # whichever: it is a time
+    assert re.search(r"goal (met|MISSED): 1\.2x faster: \d+\.\d\dx", got.out)
+    record = json.loads((here / "runs/quick/run.json").read_text())
+    [gate] = record["gates"]
+    assert gate["metric"].startswith("speedup_")
+    assert (
+        gate["value"]
+        == next(s for s in record["steps"] if s["id"] == "time")["metrics"][gate["metric"]]["value"]
+    )
+    assert "quantize.dynamic" in (here / "quick.toml").read_text()
 
 
 def test_code_is_not_run_without_leave(call, net, here):

@@ -125,7 +125,7 @@ def test_a_changed_tensor_is_noticed():
 
 @needs_the_processor
 def test_copies_of_all_kinds_compute():
-    model, fast = integers(40, 24, DYNAMIC)
+    _, fast = integers(40, 24, DYNAMIC)
     inputs = torch.randn(3, 24)
     expected = fast(inputs)
     assert torch.equal(copy.deepcopy(fast)(inputs), expected)
@@ -202,5 +202,5 @@ def test_layers_that_compute_in_floating_point_are_refused():
         demiglace.check({"pass": [PRUNE, {"use": "quantize.weight_only"}, ALWAYS]})
     with pytest.raises(RecipeError, match=r"needs model\.trainable"):
         demiglace.check({"pass": [DYNAMIC, ALWAYS, {"use": "train.supervised", "epochs": 1}]})
-    with pytest.raises(demiglace.DemiglaceError, match="no linear layer of integers .* has 70% of zeros"):
+    with pytest.raises(demiglace.DemiglaceError, match=r"no linear layer of integers .* has 70% of zeros"):
         run(DYNAMIC, ALWAYS)

@@ -20,6 +20,12 @@ def verdict(metric, value, reference, passed, *, decided=True):
             "goal MISSED: 4x smaller: 2.00x, 100.0 % too large",
         ),
         (Goal(fewer_macs=2), verdict("macs", 50, 100, True), "goal met: 2x fewer macs: 2.00x"),
+        (Goal(faster=2), verdict("speedup_onnx_b1", 3.0, None, True), "goal met: 2x faster: 3.00x"),
+        (
+            Goal(faster=2),
+            verdict("speedup_onnx_b1", 1.6, None, False),
+            "goal MISSED: 2x faster: 1.60x, 25.0 % too slow",
+        ),
         (Goal(points=1), verdict("accuracy", 0.90, 0.905, True), "goal met: <= 1 point: 0.50 points lost"),
         (Goal(points=1), verdict("accuracy", 0.92, 0.90, True), "goal met: <= 1 point: 2.00 points gained"),
         (

@@ -101,12 +101,54 @@ def test_a_gate_is_never_softer_than_the_goal():
         assert chosen(LABELLED, smaller=factor).tables["gate"]["bytes"]["max_ratio"] <= 1 / factor
 
 
+EVERYWHERE = {"onnx": "export.onnx", "openvino": "export.openvino"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "integers", "last", "runtime"),
+    [
+        ({"convolutions": True}, ["quantize.static", "quantize.edges"], ["export.openvino"], "openvino"),
+        ({"convolutions": False}, ["quantize.dynamic"], ["export.onnx"], "onnx"),
+        (
+            {"convolutions": True, "splits": frozenset({"test"})},
+            ["quantize.dynamic"],
+            ["export.onnx"],
+            "onnx",
+        ),
+        ({"runtimes": {}, "compiles": True}, ["quantize.dynamic"], [], "inductor"),
+        ({"runtimes": {}}, ["quantize.dynamic"], [], "eager"),
+        (
+            {"runtimes": {"onnx": "export.onnx"}, "convolutions": True},
+            ["quantize.static", "quantize.edges"],
+            ["export.onnx"],
+            "onnx",
+        ),
+    ],
+)
+def test_a_shorter_time_comes_from_integers_in_a_runtime_that_is_here(changes, integers, last, runtime):
+    made = chosen(replace(LABELLED, **{"runtimes": EVERYWHERE, **changes}), faster=2.5)
+    assert uses(made) == [*integers, *last, "evaluate.latency", "export.packed"]
+    assert made.tables["pass"][-2]["runtimes"] == [runtime]
+    assert made.tables["gate"] == {f"speedup_{runtime}_b1": {"min": 2.5}}
+    assert bool(made.warnings) is not bool(last)
+
+
+def test_what_is_to_be_fast_and_smaller_than_8_bits_loses_channels():
+    fast = replace(LABELLED, runtimes=EVERYWHERE)
+    assert uses(chosen(fast, faster=2, smaller=3.5))[0] == "quantize.dynamic"
+    made = chosen(fast, faster=2, smaller=8)
+    assert uses(made)[:3] == ["prune.channels", "train.supervised", "quantize.dynamic"]
+    assert 0.4 < made.tables["pass"][0]["amount"] < 0.6
+    assert "about" in chosen(replace(fast, prunable=False), faster=2, smaller=8).warnings[0]
+
+
 @pytest.mark.parametrize("facts", [LABELLED, UNLABELLED, ALONE], ids=["labelled", "unlabelled", "alone"])
 @pytest.mark.parametrize("smaller", [2, 4, 7.5, 10, 40, 900])
 @pytest.mark.parametrize("macs", [None, 3])
-def test_what_is_drafted_is_a_recipe_that_checks(facts, smaller, macs):
-    points = 1 if facts.labels else None
-    made = draft(replace(facts, accuracy=facts.accuracy and 0.1), Goal(smaller, macs, points), SOURCES)
+@pytest.mark.parametrize("faster", [None, 2])
+def test_what_is_drafted_is_a_recipe_that_checks(facts, smaller, macs, faster):
+    facts = replace(facts, accuracy=facts.accuracy and 0.1, runtimes=EVERYWHERE, convolutions=smaller > 4)
+    made = draft(facts, Goal(smaller, macs, 1 if facts.labels else None, faster), SOURCES)
     text = written(made.tables, made.comments)
     assert load_recipe(parse(text, "quick.toml").plain()) == load_recipe(made.tables)
     check(load_recipe(made.tables), discover(), Given(later=True))

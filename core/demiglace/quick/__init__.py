@@ -2,7 +2,7 @@
 
 from demiglace.quick.facts import Facts, Weight
 from demiglace.quick.goal import Goal, parse_goal
-from demiglace.quick.outcome import Bound, bounds
+from demiglace.quick.outcome import Bound, bounds, packed_file
 from demiglace.quick.rules import Draft, draft
 from demiglace.quick.tables import data_table, model_table
 
@@ -16,5 +16,6 @@ __all__ = [
     "data_table",
     "draft",
     "model_table",
+    "packed_file",
     "parse_goal",
 ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from demiglace.errors import DemiglaceError
+from demiglace.machine import compiler
 
 if TYPE_CHECKING:
     from demiglace.data import Batch, Data
@@ -46,6 +47,12 @@ class Facts:
     steps_per_epoch: int | None = None
     #: Whether there are channels or neurons that can be removed.
     prunable: bool = False
+    #: Whether it has convolutions.
+    convolutions: bool = False
+    #: The runtimes of exported files that are installed here, each with the pass that writes its files.
+    runtimes: Mapping[str, str] = field(default_factory=dict)
+    #: Whether torch.compile can work here.
+    compiles: bool = False
     #: On examples that are not for testing; `None` without labels.
     accuracy: float | None = None
     #: The accuracy of always answering the most frequent class.
@@ -75,6 +82,8 @@ def gather(checked: Checked, listener: Listener, check_interrupt: Callable[[], N
     Raises:
         DemiglaceError: when the model or the data cannot be had, or do not fit each other.
     """
+    from torch import nn
+
     from demiglace.engine.prepare import check_finite, check_fit, example_of, open_dataset, open_model
     from demiglace.engine.sources import model_source
     from demiglace.measure import measure
@@ -97,6 +106,11 @@ def gather(checked: Checked, listener: Listener, check_interrupt: Callable[[], N
         bytes=measure(model).bytes,
         float_bytes=sum(one.nbytes for one in tensors if one.is_floating_point()),
         prunable=_prunable(model),
+        convolutions=any(isinstance(one, nn.Conv1d | nn.Conv2d) for one in model.module.modules()),
+        runtimes={
+            name: spec.exporter for name, spec in checked.registry.runtimes.items() if not spec.missing()
+        },
+        compiles=compiler() is not None,
         **_of_data(model, data, _watched(listener, check_interrupt)),
     )
 

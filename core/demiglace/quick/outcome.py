@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from demiglace.quick.goal import Goal
+from demiglace.report.units import data_size
 
 if TYPE_CHECKING:
     from demiglace.engine.gates import Verdict
+    from demiglace.engine.record import RunRecord
 
-_GATES = {"smaller": "bytes", "fewer_macs": "macs", "points": "accuracy"}
+_GATES = {"smaller": "bytes", "fewer_macs": "macs", "points": "accuracy", "faster": "speedup"}
 
 
 @dataclass(frozen=True)
@@ -46,17 +48,37 @@ class Bound:
             return ""
         wanted = float(self.asked.removeprefix("<= ").partition("x " if self._is_factor else " ")[0])
         if self._is_factor:
-            return f", {100 * (wanted / self.reached - 1):.1f} % too large"
+            how = "slow" if self.asked.endswith("faster") else "large"
+            return f", {100 * (wanted / self.reached - 1):.1f} % too {how}"
         return f", {self.reached - wanted:.2f} too many"
 
 
 def bounds(goal: Goal, verdicts: Sequence[Verdict]) -> Iterator[Bound]:
     """Each bound of the goal with the verdict of its gate; a gate that the user took out has none."""
-    by_metric = {verdict.metric: verdict for verdict in verdicts}
     for name, metric in _GATES.items():
-        value, verdict = getattr(goal, name), by_metric.get(metric)
-        if value is None or verdict is None or verdict.reference is None:
-            continue
-        lost = 100 * (verdict.reference - verdict.value)
-        reached = lost if name == "points" else verdict.reference / max(verdict.value, 1e-9)
-        yield Bound(str(Goal(**{name: value})), reached, verdict.passed, verdict.decided)
+        value = getattr(goal, name)
+        # A speed-up is of a runtime and a batch size, which its name ends with.
+        verdict = next((one for one in verdicts if one.metric.partition("_")[0] == metric), None)
+        reached = None if value is None or verdict is None else _reached(name, verdict)
+        if verdict is not None and reached is not None:
+            yield Bound(str(Goal(**{name: value})), reached, verdict.passed, verdict.decided)
+
+
+def _reached(name: str, verdict: Verdict) -> float | None:
+    """The factor or the points that a verdict is about; `None` where it compares with nothing."""
+    if name == "faster":
+        return verdict.value
+    if verdict.reference is None:
+        return None
+    lost = 100 * (verdict.reference - verdict.value)
+    return lost if name == "points" else verdict.reference / max(verdict.value, 1e-9)
+
+
+def packed_file(record: RunRecord) -> str | None:
+    """What the packed file of a run takes, in words; `None` where it made none."""
+    made = [step.figures for step in record.steps if step.use == "export.packed"]
+    if not made or record.original is None:
+        return None
+    size = made[-1]["bytes"]
+    factor = record.original.bytes / size
+    return f"{made[-1]['file']}: {data_size(size)}, {factor:.2f}x smaller than the model's tensors were"

@@ -7,7 +7,10 @@
    bfloat16, then integers of 8, 6, 4, 3 and 2 bits. Down to 4 bits weights are rounded; with fewer they are
    trained, where the data has labels.
 4. Where no number of bits is small enough, channels go too, and 4-bit integers follow.
-5. The goal's bounds become the recipe's gates; the last step writes the packed file.
+5. A shorter time comes from computing on integers of 8 bits: in networks with convolutions and examples
+   by `quantize.static` and `quantize.edges`, else by `quantize.dynamic`. The file is exported for the first
+   of `RUNTIMES` that is installed here, and timed in it. Where that is not small enough, channels go too.
+6. The goal's bounds become the recipe's gates; the last step writes the packed file.
 """
 
 from __future__ import annotations
@@ -32,8 +35,12 @@ RATE = 1e-3
 LEAST_LEFT = 0.02
 """The least share of a model's parameters that removing channels leaves."""
 
+RUNTIMES = {True: ("openvino", "onnx"), False: ("onnx", "openvino")}
+"""Which runtime comes first, by whether integers have fixed ranges: where inputs are rounded as they come,
+ONNX Runtime is the faster one."""
+
 _SCALE = 2  # bytes of a scale
-_TRAINED_ROW = 12  # bytes that a row of a trained layer holds beside: a scale of four, sums, a bias
+_TRAINED_ROW = 12  # bytes that a row of a layer that computes holds beside: a scale of four, sums, a bias
 _EARLIEST_TRAINED = 3  # bits: with as many or fewer, weights are trained
 
 
@@ -43,6 +50,8 @@ class Way:
 
     bits: Literal[16, 8, 6, 4, 3, 2]
     group: int | None = None
+    #: Whether layers compute on the integers too.
+    computes: bool = False
 
     def trains(self, facts: Facts) -> bool:
         """Whether weights are trained as these integers."""
@@ -52,7 +61,7 @@ class Way:
         """What the model's tensors take, counted without running anything."""
         if self.bits == 16:
             return facts.bytes - facts.float_bytes / 2
-        row = _TRAINED_ROW if self.trains(facts) else 0
+        row = _TRAINED_ROW if self.computes or self.trains(facts) else 0
         return facts.bytes + sum(self._stored(one, row) - one.bytes for one in facts.weights)
 
     def _stored(self, weight: Weight, row: int) -> float:
@@ -76,6 +85,7 @@ def _packed(count: int, bits: int) -> int:
 WAYS = (Way(16), Way(8), Way(6), Way(4, GROUP), Way(4), Way(3), Way(2))
 """From what costs least accuracy to what is smallest."""
 BESIDE_CHANNELS = Way(4)
+FAST = Way(8, computes=True)
 
 
 @dataclass
@@ -115,16 +125,17 @@ def draft(facts: Facts, goal: Goal, sources: Mapping[str, Any]) -> Draft:
 
 def _storage(made: Draft, facts: Facts, goal: Goal) -> tuple[Way | None, float]:
     """How to store weights, and the share of parameters that may be left for the size that is asked."""
+    ways, beside = ((FAST,), FAST) if goal.faster else (WAYS, BESIDE_CHANNELS)
     if goal.smaller is None:
-        return None, 1.0
+        return FAST if goal.faster else None, 1.0
     allowed = facts.bytes / goal.smaller
-    fitting = next((way for way in WAYS if way.bytes(facts) <= allowed), None)
+    fitting = next((way for way in ways if way.bytes(facts) <= allowed), None)
     if fitting is not None:
         return fitting, 1.0
     if facts.prunable:
         # Cutting both sides of a layer removes more than is counted here, never less.
-        return BESIDE_CHANNELS, max(LEAST_LEFT, allowed / BESIDE_CHANNELS.bytes(facts))
-    smallest = min(WAYS, key=lambda way: way.bytes(facts))
+        return beside, max(LEAST_LEFT, allowed / beside.bytes(facts))
+    smallest = min(ways, key=lambda way: way.bytes(facts))
     factor = facts.bytes / smallest.bytes(facts)
     made.warnings.append(
         f"the rules know no way to {goal.smaller:g}x smaller: about {factor:.1f}x is the most"
@@ -181,13 +192,44 @@ def _channels(of: str, share: float) -> Table:
 def _store(made: Draft, facts: Facts, way: Way | None) -> None:
     if way is None:
         return
-    if way.bits == 16:
+    if way.computes:
+        _compute_on_integers(made, facts)
+    elif way.bits == 16:
         made.add("Half the bytes.", use="quantize.cast", dtype="bfloat16")
     elif way.trains(facts):
         _learn_integers(made, facts, way)
     else:
         comment = f"The mildest way that is small enough: {way.words()}."
         made.add(comment, id=f"int{way.bits}", use="quantize.weight_only", **_rounding(facts, way))
+
+
+def _compute_on_integers(made: Draft, facts: Facts) -> None:
+    """Integers that a runtime is fast with, the file for it, and the time that it takes."""
+    if _fixed_ranges(facts):
+        made.add("Layers compute on integers of 8 bits.", id="int8", use="quantize.static")
+        made.add("So does what lies between them.", use="quantize.edges")
+    else:
+        made.add("Linear layers compute on integers of 8 bits.", id="int8", use="quantize.dynamic")
+    runtime = _runtime(facts)
+    if runtime in facts.runtimes:
+        made.add(f"The file that ships, for {runtime}.", id="file", use=facts.runtimes[runtime])
+    else:
+        made.warnings.append(
+            "no runtime of exported files is installed: `demiglace advise` says what to install"
+        )
+    timing = {"use": "evaluate.latency", "runtimes": [runtime], "batch_sizes": [1]}
+    made.add("The time of a call, against eager float32.", id="time", **timing)
+
+
+def _fixed_ranges(facts: Facts) -> bool:
+    """Whether integers have ranges that were fixed by examples, between layers too."""
+    return facts.convolutions and bool({"train", "calibration"} & facts.splits)
+
+
+def _runtime(facts: Facts) -> str:
+    """Where integers are fast here."""
+    installed = (one for one in RUNTIMES[_fixed_ranges(facts)] if one in facts.runtimes)
+    return next(installed, "inductor" if facts.compiles else "eager")
 
 
 def _rounding(facts: Facts, way: Way) -> Table:
@@ -228,5 +270,7 @@ def _judge(made: Draft, facts: Facts, goal: Goal, start: str) -> None:
     for name, factor in (("bytes", goal.smaller), ("macs", goal.fewer_macs)):
         if factor is not None:
             gates[name] = {"max_ratio": math.floor(1e4 / factor) / 1e4, "against": ORIGINAL}
+    if goal.faster is not None:
+        gates[f"speedup_{_runtime(facts)}_b1"] = {"min": goal.faster}
     made.tables["gate"] = gates
     made.comments["gate"] = "The goal: `demiglace run` exits with 1 when one of these is missed."

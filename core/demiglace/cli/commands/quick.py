@@ -55,8 +55,9 @@ def command(
     """Pick a recipe for GOAL by simple rules, write it, run it, and say what was reached.
 
     MODEL is FILE.py:FACTORY (with --allow-code), a saved model, or a source such as torchvision:resnet18.
-    GOAL has bounds between commas: "4x smaller", "2x fewer macs", "<= 1 point" of accuracy. --set changes
-    the recipe's [model], [data] and [run] before the rules look at them, such as --set data.batch_size=128.
+    GOAL has bounds between commas: "4x smaller", "2x faster", "2x fewer macs", "<= 1 point" of accuracy.
+    --set changes the recipe's [model], [data] and [run] before the rules look at them, such as
+    --set data.batch_size=128.
 
     Exits with 1 when the goal was missed.
     """
@@ -106,9 +107,9 @@ def _refuse(facts: Facts, goal: Goal) -> None:
             "the goal bounds the loss of accuracy, and there are no examples labelled with classes",
             hint="give --data with labels, or leave the points out of the goal",
         )
-    if goal.smaller is not None and not facts.weights:
+    if (goal.smaller or goal.faster) and not facts.weights:
         raise UsageError(
-            "no weight of this model can be made smaller: none is floating point where integers can be",
+            "no weight of this model can become integers: none is floating point where they can be",
             hint="start from the floating-point model",
         )
 
@@ -123,7 +124,7 @@ def _say(made: Draft, file: Path, *, quiet: bool) -> None:
 def _run(file: Path, goal: Goal, registry: Registry, out: Path | None, *, as_json: bool, quiet: bool) -> int:
     """Run the recipe that was written, as `demiglace run` does, and tell what became of the goal."""
     from demiglace.cli.running import executed, speaks, summary
-    from demiglace.quick import bounds
+    from demiglace.quick import bounds, packed_file
     from demiglace.recipe import load_recipe
 
     result = executed(load_recipe(file, find=registry.recipe), registry, out, quiet=quiet)
@@ -133,5 +134,6 @@ def _run(file: Path, goal: Goal, registry: Registry, out: Path | None, *, as_jso
         print_json(result.record.to_json() | told)
     elif not quiet and speaks():
         click.echo(summary(result), nl=False)
-        click.echo("\n" + "\n".join(map(str, found)))
+        packed = packed_file(result.record)
+        click.echo("\n" + "\n".join([*map(str, found), *([packed] if packed else [])]))
     return EXIT_OK if result.passed else EXIT_GATE_MISSED
