@@ -24,9 +24,13 @@ Precision = Literal["fp32", "bf16"]
 
 
 def runtime_problems(
-    runtimes: Sequence[str], options: Mapping[str, Any], model: ModelGraph, registry: Registry
+    runtimes: Sequence[str],
+    options: Mapping[str, Any],
+    model: ModelGraph,
+    registry: Registry,
+    precision: Precision = "fp32",
 ) -> Iterator[Problem]:
-    """Runtimes that are not known or miss something, and options for runtimes that are not asked for."""
+    """Runtimes that are not known or lack something, and options for runtimes that are not asked for."""
     from demiglace.training import compile_problems
 
     known = {EAGER, INDUCTOR, *registry.runtimes}
@@ -43,6 +47,10 @@ def runtime_problems(
         elif name != EAGER and (missing := registry.runtimes[name].missing()):
             hint = f"pip install '{registry.runtimes[name].install}', or leave it out"
             yield Problem(f"the runtime {name!r} needs {' and '.join(missing)}, not installed here", at, hint)
+    for name in set(runtimes) & set(registry.runtimes):
+        if precision not in (can := registry.runtimes[name].precisions):
+            message = f"the runtime {name!r} does not compute in {precision}"
+            yield Problem(message, ("precision",), f"it computes in {', '.join(can)}: leave one of both out")
     for name in options:
         if name not in runtimes or name in {EAGER, INDUCTOR}:
             message = f"{name!r} is none of the runtimes that take options here"

@@ -70,7 +70,9 @@ class Latency(Evaluator[LatencyConfig]):
         from demiglace.plugins import discover
         from demiglace_evaluators._runtimes import runtime_problems
 
-        yield from runtime_problems(self.config.runtimes, self.config.runtime_options, model, discover())
+        config = self.config
+        options, precision = config.runtime_options, config.precision
+        yield from runtime_problems(config.runtimes, options, model, discover(), precision)
 
     def measure(self, model: ModelGraph, context: Context) -> Mapping[str, Metric]:
         import torch

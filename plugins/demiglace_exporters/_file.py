@@ -34,7 +34,8 @@ class FileConfig(Config):
     """Examples of the calibration split that both are compared on; without data, the example input."""
 
     def contract(self) -> Contract:
-        return Contract.of(needs=("data.calibration",)) if self.preprocess else Contract()
+        examples = ("data.calibration",) if self.preprocess else ()
+        return Contract.of(needs=("weights.exchangeable", *examples))
 
 
 C = TypeVar("C", bound=FileConfig)

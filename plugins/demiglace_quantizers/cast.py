@@ -25,7 +25,8 @@ class CastConfig(Config):
     overflows above 65504."""
 
     def contract(self) -> Contract:
-        return Contract.of(needs=("weights.float",), gives=(f"weights.{self.dtype}",))
+        lost = ("weights.exchangeable",) if self.dtype == "bfloat16" else ()
+        return Contract.of(needs=("weights.float",), gives=(f"weights.{self.dtype}",), destroys=lost)
 
     def words(self) -> str:
         return f"store weights and compute in {self.dtype}"

@@ -212,6 +212,11 @@ def test_precision_is_that_of_the_model_alone(acme):
     assert [precision for _, precision, _ in acme.OPENED] == ["bf16", "fp32"]
 
 
+def test_a_precision_that_a_runtime_lacks_is_refused_before_anything_runs():
+    with pytest.raises(RecipeError, match="'onnx' does not compute in bf16"):
+        run({"use": "quantize.weight_only"}, runtimes=["eager", "onnx"], precision="bf16")
+
+
 def test_options_of_a_runtime_that_is_not_asked_for_are_told(acme):
     with pytest.raises(RecipeError, match="none of the runtimes that take options"):
         run(runtimes=["eager"], runtime_options={"acme": {}})

@@ -123,9 +123,17 @@ def test_every_kind_of_layer_and_inputs_by_name(tmp_path, steps, limit, to):
 
 
 def test_bfloat16_says_what_to_use_instead(tmp_path):
-    steps = [{"use": "quantize.cast"}]
     with pytest.raises(GraphError, match=r"'weight' is bfloat16(.|\n)*float16"):
-        exported(tmp_path, steps, "onnx", nn.Linear(4, 4), example=torch.rand(2, 4))
+        exported(tmp_path, [], "onnx", nn.Linear(4, 4).bfloat16(), example=torch.rand(2, 4).bfloat16())
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_an_export_after_a_cast_to_bfloat16_is_refused_before_anything_runs(to):
+    steps = [{"use": "quantize.cast"}, {"use": f"export.{to}", "id": "file"}]
+    with pytest.raises(RecipeError, match=r"needs weights\.exchangeable, which step 'cast' .* destroys"):
+        demiglace.check({"pass": steps})
+    steps[0]["dtype"] = "float16"
+    demiglace.check({"pass": steps})
 
 
 def test_four_bits_are_stored_as_four_bits(tmp_path):

@@ -9,7 +9,7 @@ from demiglace.errors import Fault
 from demiglace.passes import contract as facts
 from demiglace.recipe import ORIGINAL, did_you_mean
 
-MODEL_FACTS = frozenset({facts.WEIGHTS_FLOAT, facts.MODEL_TRAINABLE})
+MODEL_FACTS = frozenset({facts.WEIGHTS_FLOAT, facts.WEIGHTS_EXCHANGEABLE, facts.MODEL_TRAINABLE})
 """What holds of a model that comes from a source or from a caller."""
 
 MEASURED = ("parameters", "zeros", "sparsity", "bits", "macs", "bytes")

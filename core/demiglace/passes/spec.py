@@ -66,7 +66,7 @@ class RuntimeSpec:
 
     The implementation is a function `load(path, *, threads=None, precision="fp32", options={})`. It gives an
     `nn.Module` that runs the file with as many threads, in `fp32` or `bf16`, under the runtime's own
-    options, and raises a `UsageError` for a precision that the runtime does not have. Where the runtime
+    options, and raises a `UsageError` for a precision that is not among `precisions`. Where the runtime
     tells, the module has a method `ran()` that gives a `Ran` for each operator.
     """
 
@@ -82,6 +82,8 @@ class RuntimeSpec:
     requires: tuple[str, ...] = ()
     #: What `pip install` takes to have them, such as `demiglace[onnx]`.
     install: str = ""
+    #: What it can compute floating point in.
+    precisions: tuple[str, ...] = ("fp32", "bf16")
 
     def missing(self) -> tuple[str, ...]:
         """Those of `requires` that are not installed; none of them is imported."""

@@ -11,6 +11,7 @@ ONNX = RuntimeSpec(
     exporter="export.onnx",
     requires=("onnxruntime",),
     install="demiglace[onnx]",
+    precisions=("fp32",),
 )
 OPENVINO = RuntimeSpec(
     "openvino",
