@@ -136,6 +136,30 @@ def test_an_export_after_a_cast_to_bfloat16_is_refused_before_anything_runs(to):
     demiglace.check({"pass": steps})
 
 
+@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize(
+    ("width", "options", "bytes_of_a_row"),
+    [
+        (64, {"bits": 4}, 32),
+        (64, {"bits": 4, "symmetric": True}, 32),
+        (64, {"bits": 3, "group_size": 16}, 32),
+        (64, {"bits": 2, "group_size": 16, "symmetric": True}, 16),
+        (66, {"bits": 2}, 66),  # four parts of a row are not equal
+        (64, {"bits": 8}, 64),
+    ],
+)
+def test_the_table_of_an_embedding_takes_its_bits(tmp_path, to, width, options, bytes_of_a_row):
+    steps = [{"use": "quantize.weight_only", **options}]
+    table = made(lambda: nn.Embedding(1002, width))
+    result, figures, _, file = exported(tmp_path, steps, to, table, example=IDS[:2], tolerance=1e-6)
+    every = torch.arange(1002).view(-1, 6)
+    assert relative(file(every), result.model(every)) < 1e-6
+    groups = width // options.get("group_size", width)
+    beside = 1002 * groups * (4 if options.get("symmetric") else 8)
+    least = 1002 * bytes_of_a_row + beside
+    assert least <= figures["bytes"] < least + 17_000
+
+
 def test_four_bits_are_stored_as_four_bits(tmp_path):
     layer = nn.Linear(256, 256)
     steps = [{"use": "quantize.weight_only", "bits": 4, "group_size": 32}]

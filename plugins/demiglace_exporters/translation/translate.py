@@ -13,7 +13,7 @@ import torch
 from demiglace import __version__
 from demiglace.errors import GraphError
 from demiglace.graph.plain import LayeredGraph, PlainGraph, traced_names
-from demiglace_exporters.translation import layers, resizing, weights
+from demiglace_exporters.translation import layers, resizing, tables, weights
 from demiglace_exporters.translation.building import Site
 from demiglace_exporters.translation.constants import Constants
 from demiglace_exporters.translation.placeholders import DOMAIN, inputs_of, translation_table
@@ -34,7 +34,7 @@ _LOWERINGS: dict[str, Callable[[Site], None]] = {
     "dynamic_linear": layers.dynamic_linear,
     "sparse_linear": layers.sparse_linear,
     "weight": weights.weight,
-    "embedding": weights.embedding,
+    "embedding": tables.embedding,
     "_upsample_bilinear2d_aa": resizing.resized,
     "_upsample_bicubic2d_aa": resizing.resized,
 }

@@ -11,12 +11,13 @@ from demiglace_exporters.translation.constants import tensor_of
 
 def weight(site: Site) -> None:
     """A weight in floating point, made of its integers."""
-    held = _held(site, tuple(site.attribute("shape")), site.attribute("axis"))
+    held = held_by(site, tuple(site.attribute("shape")), site.attribute("axis"))
     whole = held.scale.shape[1] == 1
     site.replace(_by_rows(site, held) if whole else _by_groups(site, held))
 
 
-def _held(site: Site, shape: tuple[int, ...], axis: int) -> QTensor:
+def held_by(site: Site, shape: tuple[int, ...], axis: int) -> QTensor:
+    """The integer weight that a placeholder reads."""
     codes, scale = tensor_of(site.inputs["codes"]), tensor_of(site.inputs["scale"])
     zeros = None if site.inputs["zero_point"] is None else tensor_of(site.inputs["zero_point"])
     lone = len(scale) == 1 < len(codes)
@@ -58,27 +59,3 @@ def _constants(site: Site, held: QTensor, integers: Any, scale: Any, zeros: Any)
         constants.floats(scale, site.name("scale")),
         constants.integers(zeros, bits, site.name("zero_point")),
     ]
-
-
-def embedding(site: Site) -> None:
-    """Rows of a table of integers: only those asked for become floating point."""
-    held = _held(site, (tensor_of(site.inputs["codes"]).shape[0], site.attribute("width")), 0)
-    groups = held.scale.shape[1]
-    indices, constants = site.inputs["indices"], site.constants
-    # One byte an integer: runtimes do not pick rows of 4-bit tensors.
-    table = constants.integers(held.integers, 8, site.name("integers"))
-    rows = site.call("Cast", site.call("Gather", table, indices, axis=0), to=1)
-    rank = len(indices.shape)
-    if groups > 1:
-        split = constants.whole([*[0] * rank, groups, -1], site.name("groups"))
-        rows = site.call("Reshape", rows, split)
-    for operator, values in (("Sub", held.zeros_of_groups), ("Mul", held.scale)):
-        if operator == "Sub" and held.zero_point is None:
-            continue
-        shape = values.unsqueeze(-1) if groups > 1 else values
-        lone = len(values) == 1
-        given = constants.floats(shape[0] if lone else shape, site.name(operator.lower()))
-        rows = site.call(operator, rows, given if lone else site.call("Gather", given, indices, axis=0))
-    if groups > 1:
-        rows = site.call("Reshape", rows, constants.whole([*[0] * rank, -1], site.name("width")))
-    site.replace(rows)
