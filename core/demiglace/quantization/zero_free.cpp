@@ -15,9 +15,11 @@
 namespace {
 
 constexpr int64_t kOutputs = 16, kInputs = 4, kRows = 8;
+constexpr int64_t kAhead = 2048;  // bytes of a weight that are on their way before they are needed
 constexpr float kLow = -128.0f, kHigh = 127.0f;
 
-// Inputs in 8 bits, unsigned as the processor wants them: 128 above the integers that they stand for.
+// Inputs in 8 bits, unsigned as the processor wants them: 128 above the integers that they stand for. Up to
+// 8 rows lie together, 4 inputs of one beside 4 inputs of the next, as they are multiplied.
 struct Inputs {
   std::vector<uint8_t> codes;
   std::vector<float> scale, zero;
@@ -51,8 +53,9 @@ void fit(const float* row, int64_t length, float* scale, float* zero) {
   *zero = std::nearbyint(kLow - least / *scale);
 }
 
-// Rounds half to even before the zero point is added.
-void round_row(const float* row, int64_t length, float scale, float zero, uint8_t* codes) {
+// Rounds half to even before the zero point is added; 4 codes of the row lie in every `stride` bytes.
+void round_row(const float* row, int64_t length, float scale, float zero, uint8_t* codes, int64_t stride) {
+  alignas(16) uint8_t some[16];
   const __m512 step = _mm512_set1_ps(scale), shift = _mm512_set1_ps(zero);
   for (int64_t at = 0; at < length; at += 16) {
     const __mmask16 here = first(length - at);
@@ -60,7 +63,9 @@ void round_row(const float* row, int64_t length, float scale, float zero, uint8_
     values = _mm512_add_ps(_mm512_roundscale_ps(values, _MM_FROUND_TO_NEAREST_INT), shift);
     values = _mm512_min_ps(_mm512_max_ps(values, _mm512_set1_ps(kLow)), _mm512_set1_ps(kHigh));
     const __m512i integers = _mm512_cvtps_epi32(_mm512_sub_ps(values, _mm512_set1_ps(kLow)));
-    _mm512_mask_cvtepi32_storeu_epi8(codes + at, here, integers);
+    _mm_store_si128(reinterpret_cast<__m128i*>(some), _mm512_cvtepi32_epi8(integers));
+    for (int64_t next = 0; next < 16 && at + next < length; next += kInputs)
+      std::memcpy(codes + (at + next) / kInputs * stride, some + next, kInputs);
   }
 }
 
@@ -69,6 +74,8 @@ __m512i four_inputs(const uint8_t* at) {
   std::memcpy(&word, at, sizeof word);
   return _mm512_set1_epi32(word);
 }
+
+int64_t together(int64_t left) { return left < kRows ? left : kRows; }
 
 // What becomes of the sums of 16 outputs: real numbers, without what the zero point of the inputs added.
 void finish(__m512i sums, const Weight& weight, int64_t output, int64_t outputs, float scale, float zero,
@@ -85,7 +92,7 @@ void finish(__m512i sums, const Weight& weight, int64_t output, int64_t outputs,
   _mm512_mask_storeu_ps(to + output, here, real);
 }
 
-// 16 outputs of some rows. Two sums for each row, since a sum waits for the one before it.
+// 16 outputs of some rows. Few rows have two sums each, since a sum waits for the one before it.
 template <int Rows>
 void block(const Inputs& inputs, int64_t row, int64_t width, const Weight& weight, int64_t number,
            int64_t outputs, float* to) {
@@ -97,14 +104,16 @@ void block(const Inputs& inputs, int64_t row, int64_t width, const Weight& weigh
   const int8_t* integers = weight.integers + weight.starts[number];
   auto step = [&](int64_t at, __m512i* sums) {
     const __m512i tile = _mm512_maskz_expand_epi8(masks[at], _mm512_loadu_si512(integers));
+    _mm_prefetch(integers + kAhead, _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(masks + at) + kAhead / 2, _MM_HINT_T0);
     integers += _mm_popcnt_u64(masks[at]);
     for (int one = 0; one < Rows; ++one)
-      sums[one] = _mm512_dpbusd_epi32(sums[one], four_inputs(codes + one * width + kInputs * at), tile);
+      sums[one] = _mm512_dpbusd_epi32(sums[one], four_inputs(codes + kInputs * (at * Rows + one)), tile);
   };
   int64_t at = 0;
   for (; at + 1 < steps; at += 2) {
     step(at, even);
-    step(at + 1, odd);
+    step(at + 1, Rows > 3 ? even : odd);
   }
   if (at < steps) step(at, even);
   for (int one = 0; one < Rows; ++one)
@@ -137,13 +146,14 @@ extern "C" void zero_free_linear(const float* values, int64_t rows, int64_t widt
       } else {
         fit(values + row * width, width, &scale, &zero);
       }
-      round_row(values + row * width, width, scale, zero, inputs.codes.data() + row * padded);
+      const int64_t start = row / kRows * kRows;
+      const int64_t stride = kInputs * together(rows - start);
+      round_row(values + row * width, width, scale, zero,
+                inputs.codes.data() + start * padded + (row - start) * kInputs, stride);
     }
 #pragma omp for
     for (int64_t number = 0; number < blocks; ++number)
-      for (int64_t row = 0; row < rows; row += kRows) {
-        const int64_t together = rows - row < kRows ? rows - row : kRows;
-        kBlocks[together - 1](inputs, row, padded, *weight, number, outputs, to);
-      }
+      for (int64_t row = 0; row < rows; row += kRows)
+        kBlocks[together(rows - row) - 1](inputs, row, padded, *weight, number, outputs, to);
   }
 }
