@@ -55,7 +55,7 @@ def _rows(site: Site, held: QTensor) -> tuple[Any, int]:
         return site.call("Cast", site.call("Gather", table, indices, axis=0), to=1), 0
     offset = 1 << (bits - 1)
     parts = (held.integers.to(torch.int32) + offset).chunk(together, dim=1)
-    packed = sum(part << bits * place for place, part in enumerate(parts))
+    packed = torch.stack([part << bits * place for place, part in enumerate(parts)]).sum(0)
     table = constants.add(packed.to(torch.uint8).cpu().numpy(), site.name("integers"))
     left = site.call("Cast", site.call("Gather", table, indices, axis=0), to=1)
     taken = []
