@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, model_validator
 from demiglace.errors import UsageError
 from demiglace.passes.config import Config, Share
 
-_EVERY, _EVERY_STEPS = 0.02, 10
+_EVERY, _EVERY_STEPS = 0.02, 20
 """The least time between two changes, unless told: as a share of the training, and in steps."""
 
 _COUNTED = re.compile(r"(\d+(?:\.\d+)?) (epoch|step)s?")
@@ -89,7 +89,7 @@ class Schedule(Config):
     end: Moment = 0.7
     """When the full amount is reached; what follows is recovery."""
     every: Moment | None = None
-    """The time between two changes. By default 2 % of the training, and at least 10 steps: to choose
+    """The time between two changes. By default 2 % of the training, and at least 20 steps: to choose
     what goes costs as much as a part of a step, and training needs some steps to make up for it."""
     initial: Share = 0.0
     """The amount at `begin`."""
