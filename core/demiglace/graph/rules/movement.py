@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from demiglace.graph.labels import Axis, Value
+from demiglace.graph.labels import FIXED, Axis, Value
 from demiglace.graph.rules.registry import Kept, resize, resized_shape, rule
 from demiglace.graph.trace import Call, Split
 
@@ -78,13 +78,18 @@ def placed(call: Call, value: Value, run: Callable[[Tensor], Tensor]) -> Value:
     for dim, axis in enumerate(value.axes):
         if axis is None:
             continue
-        where = run(_spread(axis, dim, value.shape))
-        varying = [out for out in range(len(shape)) if _varies(where, out)]
-        for out in set(range(len(shape))) - set(varying):
-            where = where.narrow(out, 0, 1)
+        names, codes = _coded(axis)
+        where = _run(run, _spread(codes, dim, value.shape))
+        varying = []
+        for out in range(len(shape)):
+            if _varies(where, out):
+                varying.append(out)
+            else:
+                where = where.narrow(out, 0, 1)
         if not varying:
-            call.freeze(where.reshape(-1)[:1], "takes one index of it")
+            call.freeze(names[where.reshape(-1)[:1].long()], "takes one index of it")
             continue
+        where = names[where.long()]
         out = varying[0] if len(varying) == 1 else _choose(call, dim, varying, where, passed_over)
         labels = where.movedim(out, 0).reshape(shape[out], -1)[:, 0].contiguous()
         axes[out], zero[out] = _merge(call, axes[out], labels), value.zero[dim]
@@ -94,15 +99,34 @@ def placed(call: Call, value: Value, run: Callable[[Tensor], Tensor]) -> Value:
     return Value(shape, tuple(axes), tuple(zero))
 
 
+def _coded(axis: Tensor) -> tuple[Tensor, Tensor]:
+    """The labels of an axis in order, and their places among them in two bytes each, where that is enough.
+
+    The place of `FIXED` is 0: an operator that makes elements of its own fills them with that.
+    """
+    names, codes = torch.cat([axis.new_tensor([FIXED]), axis]).unique(return_inverse=True)
+    return names, codes[1:].to(torch.int16 if len(names) <= torch.iinfo(torch.int16).max else torch.int64)
+
+
 def _spread(axis: Tensor, dim: int, shape: Sequence[int]) -> Tensor:
-    """A tensor of `shape` in which each element is its label along `dim`."""
+    """A tensor of `shape` in which each element is its label along `dim`, without a copy."""
     view = [1] * len(shape)
     view[dim] = len(axis)
-    return axis.view(view).expand(tuple(shape)).contiguous()
+    return axis.view(view).expand(tuple(shape))
+
+
+def _run(run: Callable[[Tensor], Tensor], spread: Tensor) -> Tensor:
+    """What the operator makes of it, as a copy where it takes no tensor of which elements share memory."""
+    try:
+        return run(spread)
+    except RuntimeError:
+        return run(spread.contiguous())
 
 
 def _varies(where: Tensor, dim: int) -> bool:
-    return where.shape[dim] > 1 and bool((where != where.narrow(dim, 0, 1)).any())
+    if where.shape[dim] <= 1 or where.stride(dim) == 0:
+        return False
+    return not torch.equal(where, where.narrow(dim, 0, 1).expand_as(where))
 
 
 def _choose(call: Call, dim: int, varying: list[int], where: Tensor, passed_over: dict[int, Tensor]) -> int:
