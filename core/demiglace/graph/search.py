@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from demiglace.errors import GraphError
 from demiglace.graph.export import export
 from demiglace.graph.rules import RULES
+from demiglace.graph.threads import one_thread
 from demiglace.graph.trace import Choice, Tracer
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ class Search:
 
     def best(self) -> Tracer:
         """Label until no other choice of axes would leave more to be cut."""
-        with _one_thread():
+        # Integer operators this small gain nothing by threads.
+        with one_thread():
             return self._best()
 
     def _best(self) -> Tracer:
@@ -82,17 +84,6 @@ class Search:
         for tensor, other in self.overlaps.items():
             tracer.freeze(tensor, f"it shares memory with {other!r}")
         return tracer
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Integer operators this small gain nothing by threads, which on a busy machine wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _unread(program: ExportedProgram, module: nn.Module, canonical: Mapping[str, str]) -> bool:

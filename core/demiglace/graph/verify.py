@@ -28,6 +28,7 @@ from demiglace.graph.eval_mode import eval_mode, own_tensors
 from demiglace.graph.export import batch_size, plain_attention, resized
 from demiglace.graph.model_graph import Example
 from demiglace.graph.neutral import neutral_norms
+from demiglace.graph.threads import GroupsOnOneThread
 from demiglace.graph.train_mode import trained
 
 if TYPE_CHECKING:
@@ -295,6 +296,6 @@ def _examples(example: Example, dtype: torch.dtype, items: int) -> Iterator[Exam
 
 def _run(module: nn.Module, tensors: Mapping[str, Tensor], example: Example, neutral: bool) -> list[Tensor]:
     norms = neutral_norms() if neutral else nullcontext()
-    with eval_mode(module), own_tensors(module), torch.no_grad(), norms:
+    with eval_mode(module), own_tensors(module), torch.no_grad(), GroupsOnOneThread(), norms:
         result = functional_call(module, dict(tensors), example.args, dict(example.kwargs))
     return [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
