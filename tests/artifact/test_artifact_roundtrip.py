@@ -294,25 +294,46 @@ class Stubborn(nn.Module):
         return self.lstm(y)[0] if hasattr(self, "lstm") else y
 
 
+BY = ["source", "caller"]
+
+
+def opened(folder, model, build, by):
+    """The model saved, and loaded by what a source or the caller gives to build it."""
+    save(ModelGraph(model), folder, origin=SourceOrigin("s") if by == "source" else CallerOrigin.of(model))
+    return load(folder, resolve=lambda *_: build) if by == "source" else load(folder, model=build)
+
+
+@pytest.mark.parametrize("by", BY)
 @pytest.mark.parametrize("how", ["value", "attribute", "list", "recurrent"])
-def test_structures_that_the_meta_device_cannot_hold_are_built_on_the_cpu(tmp_path, how):
+def test_structures_that_the_meta_device_cannot_hold_are_built_on_the_cpu(tmp_path, how, by):
     model = Stubborn(how)
-    save(ModelGraph(model), tmp_path / "m", origin=SourceOrigin("stubborn"))
-    again = load(tmp_path / "m", resolve=lambda *_: lambda: Stubborn(how))
+    again = opened(tmp_path / "m", model, lambda: Stubborn(how), by)
     x = torch.randn(2, 3)
     assert torch.equal(again(x), model(x))
 
 
-def test_a_source_builds_on_the_meta_device_where_it_can(tmp_path):
+@pytest.mark.parametrize("by", BY)
+def test_structures_are_built_on_the_meta_device_where_they_can(tmp_path, by):
     seen = []
 
     def build():
         seen.append(torch.empty(1).device.type)
         return nn.Linear(3, 3)
 
-    save(ModelGraph(nn.Linear(3, 3)), tmp_path / "m", origin=SourceOrigin("linear"))
-    load(tmp_path / "m", resolve=lambda *_: build)
+    opened(tmp_path / "m", nn.Linear(3, 3), build, by)
     assert seen == ["meta"]
+
+
+def test_a_factory_that_loads_weights_of_its_own_says_nothing_of_it(tmp_path, recwarn):
+    def build():
+        module = nn.Linear(3, 3)
+        module.load_state_dict({"weight": torch.ones(3, 3), "bias": torch.ones(3)})
+        return module
+
+    model = nn.Linear(3, 3)
+    again = opened(tmp_path / "m", model, build, "caller")
+    assert torch.equal(again.weight, model.weight)
+    assert [str(one.message) for one in recwarn] == []
 
 
 def test_a_callers_module_keeps_its_parameters_identity(tmp_path):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, Union
 
@@ -42,7 +44,7 @@ def built(
         info: the artifact.
         model: the caller's module or what makes it, for a `CallerOrigin`.
         resolve: finds the source, for a `SourceOrigin`.
-        meta: whether a source may build on the meta device.
+        meta: whether a source, or the caller's factory, may build on the meta device.
 
     Raises:
         ArtifactError: when the structure cannot be had or is not the one that was saved.
@@ -51,7 +53,7 @@ def built(
         case SourceOrigin(name, options) if not info.is_graph:
             return _from_source(info, name, options, resolve, meta)
         case CallerOrigin() if not info.is_graph and model is not None:
-            return _from_caller(info, info.origin, model)
+            return _from_caller(info, info.origin, model, meta)
         case CallerOrigin() if not info.has_graph:
             raise ArtifactError(
                 f"{info.path} holds a model of the class {info.origin.type}, which it cannot build",
@@ -105,10 +107,10 @@ def _quietly(build: Build, device: str) -> nn.Module:
         return build()
 
 
-def _from_caller(info: ArtifactInfo, origin: CallerOrigin, model: Model) -> nn.Module:
+def _from_caller(info: ArtifactInfo, origin: CallerOrigin, model: Model, meta: bool) -> nn.Module:
     from torch import nn
 
-    module = model if isinstance(model, nn.Module) else _quietly(model, "cpu")
+    module = model if isinstance(model, nn.Module) else _made(model, meta)
     if not isinstance(module, nn.Module):
         raise ArtifactError(
             f"model= gave a {type(module).__name__}", hint="give a torch.nn.Module or a factory"
@@ -122,6 +124,15 @@ def _from_caller(info: ArtifactInfo, origin: CallerOrigin, model: Model) -> nn.M
             hint="give the module as it was before the run, with the same constructor arguments",
         )
     return module
+
+
+def _made(build: Build, meta: bool) -> nn.Module:
+    """A factory's module, without values where it can be had so: they would be a second copy of the model."""
+    if meta:
+        # What fails there, or warns that it copies nothing, is made again where tensors have values.
+        with suppress(Exception), warnings.catch_warnings(action="ignore"):
+            return _quietly(build, "meta")
+    return _quietly(build, "cpu")
 
 
 def _from_graph(info: ArtifactInfo) -> PlainGraph:

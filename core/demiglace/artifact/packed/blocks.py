@@ -15,12 +15,12 @@ from demiglace.artifact.packed.stream import Cursor, Damaged
 from demiglace.artifact.tensor_file import raw, torch_dtype
 
 if TYPE_CHECKING:
-    import torch
     from numpy.typing import NDArray
     from torch import Tensor
 
 LIMIT = 1 << 20
 """Words of a block."""
+_AT_ONCE = 1 << 16  # integers that are packed or unpacked together, which takes eight bytes and more each
 MEANS = 1 << 16
 """Bytes of tensors that a byte of the file can stand for, at most."""
 
@@ -137,8 +137,9 @@ def decode_fields_into(tensor: Tensor, fields: Fields, blocks: Iterator[bytes]) 
         _finish(cursor)
         signed = symbols.astype(np.uint8) - np.uint8(1 << fields.bits - 1)
         rows = torch.from_numpy(signed.view(np.int8)).reshape(-1, fields.columns)
-        first = piece.start // fields.columns
-        tensor[first : first + len(rows)] = pack(rows, fields.bits)
+        first, step = piece.start // fields.columns, max(1, _AT_ONCE // fields.columns)
+        for start, part in zip(range(first, first + len(rows), step), rows.split(step), strict=True):
+            tensor[start : start + len(part)] = pack(part, fields.bits)
 
 
 def decoded_mask(weight: Tensor | None, shape: tuple[int, ...], blocks: Iterator[bytes]) -> Tensor:
@@ -176,7 +177,7 @@ def fields_fit(tensor: Tensor, fields: Fields) -> bool:
         return False
     if 8 * length == fields.bits * fields.columns:
         return True
-    step = max(1, LIMIT // fields.columns)
+    step = max(1, _AT_ONCE // fields.columns)
     parts = tensor.detach().cpu().split(step)
     return all(
         torch.equal(part, pack(unpack(part, fields.bits, fields.columns), fields.bits)) for part in parts
@@ -187,6 +188,7 @@ def _unpacked(tensor: Tensor, fields: Fields, piece: Piece) -> NDArray[np.uint8]
     """Integers of some rows, the smallest possible one as 0."""
     from demiglace.quantization.packing import unpack
 
-    rows = tensor[piece.start // fields.columns : piece.stop // fields.columns]
-    signed: torch.Tensor = unpack(rows.detach().cpu().contiguous(), fields.bits, fields.columns)
-    return signed.reshape(-1).numpy().view(np.uint8) + np.uint8(1 << fields.bits - 1)
+    rows = tensor[piece.start // fields.columns : piece.stop // fields.columns].detach()
+    parts = (part.cpu().contiguous() for part in rows.split(max(1, _AT_ONCE // fields.columns)))
+    signed = np.concatenate([unpack(part, fields.bits, fields.columns).reshape(-1) for part in parts])
+    return signed.view(np.uint8) + np.uint8(1 << fields.bits - 1)

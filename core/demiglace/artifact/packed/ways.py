@@ -52,7 +52,7 @@ class Way:
 
 
 def best_ways(matrix: Symbols, usual: int, bits: float) -> list[Way]:
-    """The two ways that are expected to be the smallest, or fewer.
+    """The way that is expected to be the smallest and one that is close to it, or fewer.
 
     Args:
         matrix: integers `[rows, columns]`.
@@ -60,7 +60,8 @@ def best_ways(matrix: Symbols, usual: int, bits: float) -> list[Way]:
         bits: that they take otherwise; what is far above that is not worth trying.
     """
     found = {way: _entropy(way.signed(matrix, usual), way.shrink) for way in _ways(*matrix.shape)}
-    worth = [way for way, each in found.items() if each * matrix.size < _WORTH_TRYING * bits]
+    least = min([*found.values(), bits / matrix.size])
+    worth = [way for way, each in found.items() if each < _WORTH_TRYING * least]
     return sorted(worth, key=found.__getitem__)[:2]
 
 
