@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import copy
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,6 +22,7 @@ import torch
 from torch import nn
 
 import demiglace
+from benchmarks.timing import fastest
 from demiglace.machine import compiler
 from demiglace.plugins import discover
 
@@ -110,24 +110,6 @@ def row(
             f"  {name:24} {1e3 * spent:7.3f} ms {times['fp32, eager'] / spent:6.2f} of eager fp32", flush=True
         )
     return best[0] / without
-
-
-def fastest(calls: dict[str, Callable[[], Any]], rounds: int, block: float) -> dict[str, float]:
-    """Processor seconds of a call of each, by the fastest of some readings that last `block` seconds each."""
-    once = {name: min(spent(call, 1) for _ in range(3)) for name, call in calls.items()}
-    found: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            found[name].append(spent(call, max(1, round(block / once[name]))))
-    return {name: min(readings) for name, readings in found.items()}
-
-
-def spent(call: Callable[[], Any], times: int) -> float:
-    """Processor seconds of one call, as the mean of several."""
-    started = time.process_time()
-    for _ in range(times):
-        call()
-    return (time.process_time() - started) / times
 
 
 if __name__ == "__main__":

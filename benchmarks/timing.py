@@ -1,4 +1,4 @@
-"""Processor time of whole commands, and ratios of pairs run in turn."""
+"""Processor time: of whole commands, ratios of pairs run in turn, and of calls read in turn."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import resource
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 
 def cpu_seconds(command: Sequence[str]) -> float:
@@ -29,3 +31,21 @@ def paired(command: Sequence[str], other: Sequence[str], runs: int = 5) -> tuple
 def python(code: str) -> list[str]:
     """The command that runs a line of Python in this interpreter."""
     return [sys.executable, "-c", code]
+
+
+def fastest(calls: Mapping[str, Callable[[], Any]], rounds: int, block: float) -> dict[str, float]:
+    """Processor seconds of a call of each, by the fastest of some readings that last `block` seconds each."""
+    once = {name: min(spent(call, 1) for _ in range(3)) for name, call in calls.items()}
+    found: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            found[name].append(spent(call, max(1, round(block / once[name]))))
+    return {name: min(readings) for name, readings in found.items()}
+
+
+def spent(call: Callable[[], Any], times: int) -> float:
+    """Processor seconds of one call, as the mean of several."""
+    started = time.process_time()
+    for _ in range(times):
+        call()
+    return (time.process_time() - started) / times
