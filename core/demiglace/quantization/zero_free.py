@@ -37,11 +37,12 @@ class ZeroFree:
         rows, columns = matrix.shape
         padded = F.pad(matrix, (0, -columns % _INPUTS, 0, -rows % _OUTPUTS))
         tiles = padded.unflatten(0, (-1, _OUTPUTS)).unflatten(2, (-1, _INPUTS)).transpose(1, 2)
-        there = tiles.flatten(2) != 0
-        bits = torch.arange(_TILE, device=matrix.device)
+        tiles = tiles.flatten(2)
+        there = tiles != 0
         counts = there.sum((1, 2))
-        integers = F.pad(tiles.flatten(2)[there], (0, _TILE))
-        return cls((there.long() << bits).sum(-1), counts.cumsum(0) - counts, integers)
+        octets = there.unflatten(2, (-1, 8)).to(torch.uint8) << torch.arange(8, dtype=torch.uint8)
+        masks = octets.sum(-1, dtype=torch.uint8).view(torch.int64).squeeze(-1)
+        return cls(masks, counts.cumsum(0) - counts, F.pad(tiles[there], (0, _TILE)))
 
 
 @cache
@@ -122,10 +123,10 @@ def zero_free_linear(
     return output
 
 
-_LIBRARY = torch.library.Library("demiglace", "FRAGMENT")
-_LIBRARY.define(
+_OPERATORS = torch.library.Library("demiglace", "FRAGMENT")
+_OPERATORS.define(
     "zero_free_linear(Tensor values, Tensor? inputs, Tensor? bias, Tensor scale, Tensor sums, Tensor masks, "
     "Tensor starts, Tensor integers) -> Tensor"
 )
 # An operator, so that whoever watches a model's operators sees it.
-_LIBRARY.impl("zero_free_linear", zero_free_linear, "CPU")
+_OPERATORS.impl("zero_free_linear", zero_free_linear, "CPU")

@@ -63,8 +63,7 @@ def leaving_out_zeros(old: nn.Module, options: Mapping[str, Any]) -> nn.Module:
     if form is None:
         raise TypeError("it is no linear layer that computes on integers")
     new: nn.Module = object.__new__(form)
-    own = {key: value.copy() if isinstance(value, dict) else value for key, value in vars(old).items()}
-    new.__dict__.update(own)
+    new.__dict__.update(vars(old))
     return new
 
 
