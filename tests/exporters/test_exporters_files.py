@@ -137,6 +137,33 @@ def test_an_export_after_a_cast_to_bfloat16_is_refused_before_anything_runs(to):
 
 
 @pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_layer_without_its_zeros_is_whole_in_the_file(tmp_path, to, bias):
+    layer = made(lambda: nn.Sequential(nn.Linear(24, 40, bias=bias), nn.ReLU(), nn.Linear(40, 8)))
+    prune = {"use": "prune.magnitude", "amount": 0.9, "scope": "layer"}
+    steps = [prune, {"use": "deploy.sparse", "min_speedup": 0.0}]
+    example = torch.randn(4, 3, 24)
+    result, figures, _, file = exported(tmp_path, steps, to, layer, example=example)
+    assert result.steps[1].edits == {"Swap": 2}
+    assert figures["difference"] < 1e-6
+    assert figures["free_batch"] is True
+    assert relative(file(example[:1]), result.model(example[:1])) < 1e-6
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_integers_without_their_zeros_are_the_same_file(tmp_path, to):
+    kept = []
+    sparse = {"use": "deploy.sparse_int8", "min_speedup": 0.0, "min_sparsity": 0.0, "allow_noop": True}
+    for name, last in (("whole", []), ("without", [sparse])):
+        steps = [{"use": "quantize.dynamic"}, *last]
+        layer = made(lambda: nn.Linear(24, 40))
+        (tmp_path / name).mkdir()
+        _, _, path, _ = exported(tmp_path / name, steps, to, layer, example=torch.ones(2, 24))
+        kept.append(path.with_suffix(".bin" if to == "openvino" else ".onnx").read_bytes())
+    assert kept[0] == kept[1]
+
+
+@pytest.mark.parametrize("to", FORMATS)
 @pytest.mark.parametrize(
     ("width", "options", "bytes_of_a_row"),
     [

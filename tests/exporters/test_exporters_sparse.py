@@ -11,6 +11,7 @@ from torch import nn
 import demiglace
 from demiglace.errors import GraphError, RecipeError
 from demiglace.graph import Example, Lower, Mask, ModelGraph, apply
+from demiglace.graph.plain import PlainGraph
 from demiglace.measure import Timing, measure
 from demiglace.quantization import SparseLinear
 from demiglace.testing import EditorConformance
@@ -98,6 +99,18 @@ def test_layers_of_a_plain_data_graph_are_swapped_too(tmp_path):
     assert result.steps[1].edits == {"Swap": 2}
     assert result.steps[1].after.layers["0.weight"].zeros == round(0.9 * 24 * 40)
     assert torch.allclose(result.model(inputs), demiglace.load(tmp_path / "run")(inputs))
+
+
+def test_a_model_of_a_callers_class_opens_without_it_as_a_graph(tmp_path):
+    result = run(PRUNE, ALWAYS, {"use": "export.torch", "compile": False}, out=tmp_path / "run")
+    graph = demiglace.load(tmp_path / "run")
+    assert isinstance(graph, PlainGraph)
+    inputs = torch.randn(3, 24)
+    assert torch.equal(graph(inputs), result.model(inputs))
+    found = measure(ModelGraph(graph), Example((inputs,)))
+    before = measure(result.graph, Example((inputs,)))
+    assert (found.layers["0.weight"].zeros, found.macs) == (before.layers["0.weight"].zeros, before.macs)
+    assert before.macs == 3 * (24 * 40 + 40 * 16 + 16 * 6)  # of the shapes: zeros count
 
 
 def test_code_that_reads_the_weight_finds_a_matrix():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -82,11 +83,18 @@ def _state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _more_products() -> dict[Any, Callable[..., int]]:
-    """Products with a vector and products of integers, which torch's counter leaves out."""
+    """Products with a vector, of integers and without zeros, which torch's counter leaves out.
+
+    Zeros count: which of them a kernel leaves out depends on where it runs.
+    """
     import torch
 
-    aten = torch.ops.aten
+    import demiglace.quantization  # noqa: F401  registers the operators
+
+    aten, own = torch.ops.aten, torch.ops.demiglace
     return {
+        own.sparse_linear: lambda values, *parts, **_: 2 * math.prod(values) * (parts[-1][0] - 1),
+        own.zero_free_linear: lambda values, *parts, **_: 2 * math.prod(values) * parts[3][0],
         aten.mv: lambda matrix, *_, **__: 2 * matrix[0] * matrix[1],
         aten.addmv: lambda _, matrix, *__, **___: 2 * matrix[0] * matrix[1],
         aten._int_mm: lambda left, right, *_, **__: 2 * left[0] * left[1] * right[1],
