@@ -135,11 +135,13 @@ def test_copies_of_all_kinds_compute():
 
 def test_where_the_processor_cannot_do_it_the_layer_computes_as_before(monkeypatch):
     model, fast = integers(40, 24, DYNAMIC)
-    monkeypatch.setattr("demiglace.quantization.modules.zero_free.without_zeros_problem", lambda: "no")
+    monkeypatch.setattr("demiglace.quantization.modules.zero_free.without_zeros_problem", lambda: "no one")
     called = []
     monkeypatch.setattr(torch.ops.demiglace, "zero_free_linear", lambda *_: called.append(1))
     inputs = torch.randn(3, 24)
-    assert torch.equal(fast(inputs), model(inputs))
+    with pytest.warns(UserWarning, match="compute with their zeros here: no one"):
+        found = fast(inputs)
+    assert torch.equal(found, model(inputs))
     assert not called
 
 

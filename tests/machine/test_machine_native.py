@@ -54,6 +54,12 @@ def test_a_folder_that_others_can_write_to_is_not_used(source, tmp_path):
         native_library(source, ["-DFACTOR=2"])
 
 
+def test_without_a_folder_for_caches_it_says_so(source, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    with pytest.raises(FileNotFoundError, match="no folder for caches"):
+        native_library(source, ["-DFACTOR=2"])
+
+
 def test_without_a_compiler_it_says_so(source, monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(OSError, match="no C\\+\\+ compiler"):

@@ -41,7 +41,9 @@ def native_library(source: Path, flags: Sequence[str]) -> ctypes.CDLL:
 
 def _folder() -> Path:
     """The user's own folder, which nobody else may write to: what lies there is run."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if not os.path.isabs(root):
+        raise FileNotFoundError("the user has no folder for caches: name one in XDG_CACHE_HOME")
     folder = Path(root, "demiglace")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     told = folder.stat()

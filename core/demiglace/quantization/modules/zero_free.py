@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -20,12 +22,15 @@ class LeavesOutZeros(IntegerLinear):
     """An integer layer that holds the same tensors and gives the same numbers, by another way.
 
     Its weight is put into the form for that at the first call, beside the integers that it holds. Traced,
-    compiled, or on a machine that cannot do it, it is the layer that it was made of.
+    compiled, or on a machine that cannot do it, it is the layer that it was made of; of the last it warns.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
-        by_another_way = torch.compiler.is_compiling() or input.is_nested or input.device.type != "cpu"
-        if by_another_way or without_zeros_problem():
+        if torch.compiler.is_compiling() or input.is_nested or input.device.type != "cpu":
+            return super().forward(input)
+        problem = without_zeros_problem()
+        if problem is not None:
+            _warn(problem)
             return super().forward(input)
         rows = input.reshape(-1, self.in_features).float()
         output: Tensor = torch.ops.demiglace.zero_free_linear(rows, *_prepared(self))
@@ -34,6 +39,12 @@ class LeavesOutZeros(IntegerLinear):
     def input_range(self) -> Tensor | None:
         """Scale and zero point of the inputs, float32 `[2]`; `None` where each row has its own."""
         return None
+
+
+@cache
+def _warn(problem: str) -> None:
+    """Say once that a model is slower here than it was made to be."""
+    warnings.warn(f"layers of integers compute with their zeros here: {problem}", stacklevel=3)
 
 
 class ZeroFreeDynamicLinear(LeavesOutZeros, DynamicLinear):
