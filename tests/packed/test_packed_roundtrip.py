@@ -83,6 +83,7 @@ def test_every_dtype_shape_and_bit_pattern_comes_back(dtype, shape, kind, seed, 
     assert bits(back) == bits(tensor)
 
 
+@pytest.mark.filterwarnings("error")
 @settings(max_examples=100, deadline=None)
 @given(st.binary(min_size=1, max_size=300), st.integers(0, 255), st.integers(1, 7), st.booleans())
 def test_integers_of_any_kind_come_back(content, most, columns, context):

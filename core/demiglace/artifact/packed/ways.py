@@ -24,6 +24,7 @@ SHRINKS = 8
 _TRIED_SHRINKS = (0, 2, 4)
 _TAPS = (3, 4, 5, 7, 9, 16, 25, 49)
 _SAMPLE = 4096  # rows
+_FEWEST = 4  # rows that tell anything
 _WORTH_TRYING = 1.04
 _BROAD = 16  # columns of a row that tell its own spread
 
@@ -69,7 +70,7 @@ def _ways(rows: int, columns: int) -> Iterator[Way]:
     turned = [(columns, False), (rows, True)]
     turned += [(taps, False) for taps in _TAPS if columns % taps == 0 and columns > taps]
     for width, across in turned:
-        if 2 <= width <= MOST_COLUMNS and 2 * rows * columns >= width * width:
+        if 2 <= width <= MOST_COLUMNS and rows * columns >= width * max(_FEWEST, width / 2):
             yield from (Way(width, across, shrink) for shrink in _TRIED_SHRINKS)
 
 
