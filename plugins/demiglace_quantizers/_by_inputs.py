@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,7 +15,7 @@ from demiglace_quantizers._moments import InputMoments, input_moments, output_mo
 from demiglace_quantizers._nearest import Rounded, nearest
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from demiglace.graph import ModelGraph
 
@@ -43,7 +44,7 @@ def round_by_inputs(
     context: Context,
     *,
     blind: Callable[[Rounding], QTensor] | None = None,
-    biases: bool = True,
+    corrected: bool = True,
 ) -> Rounded:
     """Every weight of the layers as integers; the model is left as it was.
 
@@ -59,21 +60,23 @@ def round_by_inputs(
         context: of the step.
         blind: rounds weights of the layers without input statistics. By default embeddings are rounded by
             the method, on what the model's outputs make of what they give, and others to the nearest.
-        biases: let biases take up the mean error of their layers' outputs.
+        corrected: let each layer make up for the errors of those before it, and biases take up the mean error
+            of their layers' outputs.
     """
     batches = calibration_batches(context, options.samples, options.batch_size)
     solvable, stages = _in_order(model, layers, batches)
-    quiet, work = _quiet(context), _Work(schemes, method, options, blind or nearest, biases)
+    quiet, work = _quiet(context), _Work(schemes, method, options, blind or nearest, corrected)
     reached = set(chain.from_iterable(chain.from_iterable(stages)))
     first = [layer for layer in layers if layer.name not in reached]
     tables = [] if blind else [one for one in first if _alone(one, layers)]
     known = output_moments(model, tables, batches, quiet)
     for layer in context.track(first, "rounding tables"):
         work.round_first(layer, known.get(layer.name))
+    original = _sharing(model.module) if corrected else None
     transaction = apply(model, map(work.done.swap, first))
     try:
         for stage in context.track(stages, f"rounding by {method.name}"):
-            for name, moments in input_moments(model, stage, batches, quiet):
+            for name, moments in input_moments(model, stage, batches, quiet, original):
                 work.round(solvable[name], moments)
                 transaction.apply(work.done.swap(solvable[name]))
     finally:
@@ -94,6 +97,12 @@ def _in_order(
     return solvable, [order[start : start + size] for start in range(0, len(order), size)]
 
 
+def _sharing(module: nn.Module) -> nn.Module:
+    """A copy that shares the module's tensors: layers that take the place of the module's do not reach it."""
+    tensors = chain(module.parameters(), module.buffers())
+    return deepcopy(module, {id(one): one for one in tensors})
+
+
 def _quiet(context: Context) -> Context:
     """The same step's, without its progress."""
     return Context(
@@ -110,10 +119,10 @@ class _Work:
         method: RoundingMethod,
         options: Options,
         blind: Callable[[Rounding], QTensor],
-        biases: bool,
+        corrected: bool,
     ) -> None:
         self.schemes, self.method, self.options = schemes, method, options
-        self.blind, self.biases = blind, biases
+        self.blind, self.corrected = blind, corrected
         self.done = Rounded()
 
     def round_first(self, layer: Layer, moments: Tensor | None) -> None:
@@ -121,22 +130,22 @@ class _Work:
         method = self.blind if moments is None else self.method.round
         for weight in layer.weights.values():
             if id(weight) not in self.done.weights:
-                self._round(weight, moments, method)
+                self.done.weights[id(weight)] = method(self._task(weight, weight.detach(), moments))
 
     def round(self, layer: Layer, moments: InputMoments) -> None:
         """Round a layer by its inputs; its bias, if it has one, takes up the mean error."""
         (weight,) = layer.weights.values()
-        bias = layer.module._parameters.get("bias") if self.biases else None
-        self._round(weight, moments.matrix if bias is None else moments.covariance, self.method.round)
+        bias = layer.module._parameters.get("bias") if self.corrected else None
+        matrix = moments.matrix if bias is None else moments.covariance
+        wanted = moments.making_up(weight.detach(), biased=bias is not None)
+        self.done.weights[id(weight)] = rounded = self.method.round(self._task(weight, wanted, matrix))
         if bias is not None:
-            change = weight.detach() - self.done.weights[id(weight)].dequantize(weight.dtype)
-            self.done.biases[layer.name] = bias.detach() + moments.mean_output(change)
+            error = moments.mean_error(weight.detach(), rounded.dequantize(weight.dtype))
+            self.done.biases[layer.name] = bias.detach() + error
 
-    def _round(self, weight: Tensor, moments: Tensor | None, method: Callable[[Rounding], QTensor]) -> None:
-        task = Rounding(
-            weight.detach(), self.schemes[id(weight)], moments, self.options.clip, self.options.damping
-        )
-        self.done.weights[id(weight)] = method(task)
+    def _task(self, weight: Tensor, wanted: Tensor, moments: Tensor | None) -> Rounding:
+        scheme, options = self.schemes[id(weight)], self.options
+        return Rounding(wanted, scheme, moments, options.clip, options.damping)
 
 
 def has_own_rows(layer: Layer, layers: Sequence[Layer]) -> bool:

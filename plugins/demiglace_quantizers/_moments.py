@@ -13,8 +13,11 @@ from torch import Tensor, nn
 from demiglace.calibration import (
     CalibrationBatches,
     InputGram,
+    InputsOf,
     OutputGram,
+    PairedGram,
     calibrate,
+    calibrate_beside,
     differentiable,
     projected,
 )
@@ -26,46 +29,114 @@ if TYPE_CHECKING:
     from demiglace.quantization import Layer
 
 
+_RIDGE = 1.0  # of the inputs' mean power: along weaker inputs, weights stay where they are
+
+
 @dataclass(frozen=True, eq=False)
 class InputMoments:
-    """Of a layer's inputs."""
+    """Of a layer's inputs `x`, and of the inputs `y` that the layer gets in the original."""
 
     #: The mean of `x x^T`, `[groups, k, k]`.
     matrix: Tensor
     #: The mean of `x`, `[groups, k]`.
     mean: Tensor
+    #: The mean of `y x^T`, `[groups, k, k]`; `None` where there was no original to look at.
+    across: Tensor | None = None
+    #: The mean of `y`, `[groups, k]`.
+    original_mean: Tensor | None = None
 
     @property
     def covariance(self) -> Tensor:
         """What is left of the second moments where the bias takes up the mean error."""
         return self.matrix - self.mean.unsqueeze(2) * self.mean.unsqueeze(1)
 
-    def mean_output(self, weight: Tensor) -> Tensor:
-        """The mean output `[outputs]` of a weight of the layer's shape."""
-        rows = weight.flatten(1).unflatten(0, (len(self.mean), -1))
-        return torch.einsum("gok,gk->go", rows, self.mean.to(rows.dtype)).flatten()
+    def making_up(self, weight: Tensor, *, biased: bool) -> Tensor:
+        """A layer's weight, moved towards what gives the original's outputs on these inputs.
+
+        Ridge regression towards the weight itself, as strong as an input of mean power: what a sample tells of
+        the errors of earlier layers is true of all data along strong inputs only. That rounding should aim at
+        the original's outputs is from Li et al. 2025 ("GPTAQ").
+
+        Args:
+            weight: of the layer's shape, floating point.
+            biased: whether a bias takes up the mean error.
+        """
+        if self.across is None or self.original_mean is None:
+            return weight
+        matrix, lost = self.matrix, self.across - self.matrix
+        if biased:
+            matrix = self.covariance
+            lost = lost - (self.original_mean - self.mean).unsqueeze(2) * self.mean.unsqueeze(1)
+        power = matrix.diagonal(dim1=1, dim2=2).mean(1).view(-1, 1, 1)
+        eye = torch.eye(matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
+        factor, failed = torch.linalg.cholesky_ex(matrix + _RIDGE * power * eye)
+        if failed.any():
+            return weight
+        rows = weight.flatten(1).unflatten(0, (len(matrix), -1)).to(matrix.dtype)
+        moved = torch.cholesky_solve((rows @ lost).transpose(1, 2), factor).transpose(1, 2)
+        return weight + moved.reshape(weight.shape).to(weight.dtype)
+
+    def mean_error(self, weight: Tensor, rounded: Tensor) -> Tensor:
+        """How much the outputs' mean `[outputs]` of a rounded weight is below that of the original."""
+        wanted = self.mean if self.original_mean is None else self.original_mean
+        return _mean_output(weight, wanted) - _mean_output(rounded, self.mean)
+
+
+def _mean_output(weight: Tensor, mean: Tensor) -> Tensor:
+    rows = weight.flatten(1).unflatten(0, (len(mean), -1))
+    return torch.einsum("gok,gk->go", rows, mean.to(rows.dtype)).flatten()
 
 
 def input_moments(
-    model: ModelGraph, stage: Sequence[Sequence[str]], batches: CalibrationBatches, context: Context
+    model: ModelGraph,
+    stage: Sequence[Sequence[str]],
+    batches: CalibrationBatches,
+    context: Context,
+    original: nn.Module | None = None,
 ) -> Iterator[tuple[str, InputMoments]]:
     """Each layer of a stage with its moments; those of one list read the same input.
+
+    Args:
+        model: the model.
+        stage: names of its layers.
+        batches: what to run.
+        context: of the step.
+        original: the module before any layer was rounded, whose inputs are looked at too.
 
     Raises:
         GraphError: when squares of the inputs are beyond float32.
     """
-    grams = {names[0]: InputGram(torch.float32) for names in stage}
-    calibrate(model, batches, grams, context, stop_early=True)
-    for names in stage:
-        gram = grams[names[0]]
-        moments = InputMoments(gram.matrix / gram.rows, gram.total / gram.rows)
+    for name, moments in zip(stage, _gathered(model, stage, batches, context, original), strict=True):
         if not moments.matrix.isfinite().all():
             raise GraphError(
-                f"the inputs of layer {names[0]!r} are too large for their squares to be summed",
+                f"the inputs of layer {name[0]!r} are too large for their squares to be summed",
                 hint='use method = "rtn", or look at where the model\'s activations grow',
             )
-        for name in names:
-            yield name, moments
+        for each in name:
+            yield each, moments
+
+
+def _gathered(
+    model: ModelGraph,
+    stage: Sequence[Sequence[str]],
+    batches: CalibrationBatches,
+    context: Context,
+    original: nn.Module | None,
+) -> Iterator[InputMoments]:
+    """The moments of each list of a stage, whose matrices are made when they are asked for."""
+    first = [names[0] for names in stage]
+    if original is None:
+        grams = {name: InputGram(torch.float32) for name in first}
+        calibrate(model, batches, grams, context, stop_early=True)
+        for gram in grams.values():
+            yield InputMoments(gram.matrix / gram.rows, gram.total / gram.rows)
+        return
+    pairs = {name: PairedGram(torch.float32) for name in first}
+    shown = {name: InputsOf(pair) for name, pair in pairs.items()}
+    calibrate_beside(original, model, batches, shown, pairs, context)
+    for pair in pairs.values():
+        sums = (pair.matrix, pair.total, pair.across, pair.others_total)
+        yield InputMoments(*(one / pair.rows for one in sums))
 
 
 def output_moments(

@@ -63,7 +63,7 @@ def _by_inputs(
     schemes = alike(layers, _SCHEME)
     # The budget weighs errors by the inputs' own moments, means included.
     return round_by_inputs(
-        model, layers, schemes, method, options, context, blind=rounding.blind, biases=False
+        model, layers, schemes, method, options, context, blind=rounding.blind, corrected=False
     )
 
 

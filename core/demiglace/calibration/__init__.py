@@ -1,10 +1,11 @@
 """Statistics of layers, gathered by running data through the model once for all who need them."""
 
 from demiglace.calibration.batches import CalibrationBatches, calibration_batches
+from demiglace.calibration.beside import calibrate_beside
 from demiglace.calibration.changes import branch_changes
 from demiglace.calibration.collector import Collector, GradientCollector, TensorCollector
 from demiglace.calibration.gradients import Taylor
-from demiglace.calibration.gram import InputGram, OutputGram
+from demiglace.calibration.gram import InputGram, InputsOf, OutputGram, PairedGram
 from demiglace.calibration.histogram import Histogram
 from demiglace.calibration.least_squares import LeastSquares, Solution
 from demiglace.calibration.moments import Moments
@@ -27,10 +28,12 @@ __all__ = [
     "Histogram",
     "InputGram",
     "Inputs",
+    "InputsOf",
     "LeastSquares",
     "Moments",
     "NormalEquations",
     "OutputGram",
+    "PairedGram",
     "Ranges",
     "Several",
     "Solution",
@@ -40,6 +43,7 @@ __all__ = [
     "ZeroShare",
     "branch_changes",
     "calibrate",
+    "calibrate_beside",
     "calibration_batches",
     "differentiable",
     "execution_order",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import torch
@@ -57,6 +58,58 @@ class InputGram(Collector):
         if value is None:
             raise ValueError("nothing was gathered: the layer was never called")
         return value
+
+
+class PairedGram(InputGram):
+    """`X^T X` and the sum of rows as of `InputGram`, beside another model's inputs `Y` of the same layer.
+
+    `calibrate_beside` brings both together; `InputsOf` hands over what the other model's layer gets.
+    """
+
+    def __init__(self, dtype: torch.dtype = torch.float64) -> None:
+        super().__init__(dtype)
+        self._others: deque[Tensor] = deque()
+        self._across: Tensor | None = None
+        self._others_total: Tensor | None = None
+
+    def pair(self, value: Tensor) -> None:
+        """The other model's input at the next call of the layer; calls are matched in order."""
+        self._others.append(value)
+
+    def see(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        both = input_rows(module, inputs[0].detach()), input_rows(module, self._others.popleft())
+        for rows, others in zip(*both, strict=True):
+            own = rows.to(self.dtype)
+            self._add(own)
+            self._add_others(own, others.to(self.dtype))
+
+    @property
+    def across(self) -> Tensor:
+        """`Y^T X`, shape `[groups, k, k]`."""
+        return self._gathered(self._across)
+
+    @property
+    def others_total(self) -> Tensor:
+        """The sum of the rows of `Y`, shape `[groups, k]`."""
+        return self._gathered(self._others_total)
+
+    def _add_others(self, rows: Tensor, others: Tensor) -> None:
+        if self._across is None or self._others_total is None:
+            self._across = torch.zeros_like(self.matrix)
+            self._others_total = torch.zeros_like(self.total)
+        self._across.baddbmm_(others.transpose(1, 2), rows)
+        self._others_total += others.sum(1)
+
+
+class InputsOf(Collector):
+    """Hands the inputs of another model's layer to a `PairedGram`."""
+
+    def __init__(self, gram: PairedGram) -> None:
+        self.gram = gram
+
+    def see(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        # A copy: what follows in that model may work in place.
+        self.gram.pair(inputs[0].detach().clone())
 
 
 class OutputGram(GradientCollector):

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from demiglace.calibration.beside import calibrate_beside
 from demiglace.calibration.collector import Collector, channel_axis
 from demiglace.calibration.rows import input_rows
-from demiglace.calibration.run import calibrate
-from demiglace.calibration.undisturbed import undisturbed
-from demiglace.calibration.watch import Watch, refuse_nonfinite_data
 from demiglace.data import Batch
 from demiglace.errors import UsageError
 from demiglace.graph import ModelGraph
@@ -109,16 +107,7 @@ def normal_equations(
     """
     equations = {name: NormalEquations() for name in layers}
     wanted = {name: _Wanted(equations[name], kept) for name, kept in layers.items()}
-    watch = Watch(original, wanted, stop_early=True)
-
-    def run_first() -> Iterator[Batch]:
-        for batch in batches:
-            refuse_nonfinite_data(batch)
-            watch.forward(batch)
-            yield batch
-
-    with undisturbed(original, context.device), watch:
-        calibrate(model, run_first(), equations, context, stop_early=True)
+    calibrate_beside(original, model, batches, wanted, equations, context)
     if any(one.rows == 0 for one in equations.values()):
         raise UsageError("the calibration batches are empty", hint="give the calibration split examples")
     return equations
