@@ -72,9 +72,13 @@ def round_by_inputs(
     known = output_moments(model, tables, batches, quiet)
     for layer in context.track(first, "rounding tables"):
         work.round_first(layer, known.get(layer.name))
-    original = _sharing(model.module) if corrected else None
-    transaction = apply(model, map(work.done.swap, first))
+    transaction = apply(model, [work.done.swap(layer) for layer in first if layer.name in known])
     try:
+        # What the outputs hardly see of a table's errors is no error for the layers behind it to make up for.
+        original = _sharing(model.module) if corrected else None
+        for layer in first:
+            if layer.name not in known:
+                transaction.apply(work.done.swap(layer))
         for stage in context.track(stages, f"rounding by {method.name}"):
             for name, moments in input_moments(model, stage, batches, quiet, original):
                 work.round(solvable[name], moments)
