@@ -53,9 +53,9 @@ class InputMoments:
     def making_up(self, weight: Tensor, *, biased: bool) -> Tensor:
         """A layer's weight, moved towards what gives the original's outputs on these inputs.
 
-        Ridge regression towards the weight itself, with the power of a usual input: what a sample tells of the
-        errors of earlier layers is true of all data along strong inputs only. That rounding should aim at the
-        original's outputs is from Li et al. 2025 ("GPTAQ").
+        Ridge regression towards the weight itself, with the power of a usual input: what a sample tells of
+        the errors of earlier layers is true of all data along strong inputs only. That rounding should aim
+        at the original's outputs is from Li et al. 2025 ("GPTAQ").
 
         Args:
             weight: of the layer's shape, floating point.
@@ -101,8 +101,7 @@ def input_moments(
         stage: names of its layers.
         batches: what to run.
         context: of the step.
-        original: the module with the layers that come before still in floating point; its inputs are looked at
-            too.
+        original: the module without the errors to make up for; its inputs are looked at too.
 
     Raises:
         GraphError: when squares of the inputs are beyond float32.

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import demiglace
+from demiglace.quantization import METHODS, RoundingMethod, round_weight
 from demiglace_quantizers import _moments
 
 
@@ -49,3 +50,33 @@ def test_a_weight_stays_where_its_inputs_are_constant():
 
 def _moments_of(rows):
     return (rows.T @ rows / len(rows))[None], rows.mean(0)[None]
+
+
+class Text(nn.Module):
+    """A table and a layer behind it."""
+
+    def __init__(self, follows):
+        super().__init__()
+        self.words, self.out = nn.Embedding(20, 16), nn.Linear(16, 4)
+        self.follows = follows
+
+    def forward(self, ids):
+        output = self.out(self.words(ids))
+        return output if self.follows else output.detach()
+
+
+@pytest.mark.parametrize("follows", [True, False])
+def test_errors_of_a_table_are_made_up_for_only_if_it_was_rounded_blindly(follows, monkeypatch):
+    seen = []
+
+    def round_and_see(task):
+        seen.append(task.weight)
+        return round_weight(task.weight, task.scheme)
+
+    monkeypatch.setitem(METHODS, "seeing", RoundingMethod("seeing", round_and_see, inputs=True))
+    torch.manual_seed(0)
+    module, ids = Text(follows).eval(), torch.randint(20, (64, 5))
+    weight = module.out.weight.detach().clone()
+    recipe = {"pass": [{"use": "quantize.weight_only", "bits": 2, "method": "seeing"}]}
+    demiglace.run(recipe, model=module, data=[ids], example_inputs=ids[:2])
+    assert torch.allclose(seen[-1], weight, atol=1e-5) is follows
