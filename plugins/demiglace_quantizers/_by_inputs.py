@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from demiglace.graph import ModelGraph
 
-_ROUNDS = 12  # calibration runs at most: layers that follow each other share one
+_ROUNDS = 24  # calibration runs at most: layers that follow each other share one
 
 
 class Options(Protocol):

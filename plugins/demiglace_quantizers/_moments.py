@@ -101,7 +101,7 @@ def input_moments(
         stage: names of its layers.
         batches: what to run.
         context: of the step.
-        original: the module without the errors to make up for; its inputs are looked at too.
+        original: the module without the errors for which the stage's last list makes up.
 
     Raises:
         GraphError: when squares of the inputs are beyond float32.
@@ -124,19 +124,19 @@ def _gathered(
     original: nn.Module | None,
 ) -> Iterator[InputMoments]:
     """The moments of each list of a stage, whose matrices are made when they are asked for."""
-    first = [names[0] for names in stage]
+    grams = {names[0]: InputGram(torch.float32) for names in stage}
     if original is None:
-        grams = {name: InputGram(torch.float32) for name in first}
         calibrate(model, batches, grams, context, stop_early=True)
-        for gram in grams.values():
-            yield InputMoments(gram.matrix / gram.rows, gram.total / gram.rows)
-        return
-    pairs = {name: PairedGram(torch.float32) for name in first}
-    shown = {name: InputsOf(pair) for name, pair in pairs.items()}
-    calibrate_beside(original, model, batches, shown, pairs, context)
-    for pair in pairs.values():
-        sums = (pair.matrix, pair.total, pair.across, pair.others_total)
-        yield InputMoments(*(one / pair.rows for one in sums))
+    else:
+        # All lists of a stage see the same errors of earlier ones: only the last makes up for them.
+        last = stage[-1][0]
+        grams[last] = pair = PairedGram(torch.float32)
+        calibrate_beside(original, model, batches, {last: InputsOf(pair)}, grams, context)
+    for gram in grams.values():
+        sums = [gram.matrix, gram.total]
+        if isinstance(gram, PairedGram):
+            sums += [gram.across, gram.others_total]
+        yield InputMoments(*(one / gram.rows for one in sums))
 
 
 def output_moments(
