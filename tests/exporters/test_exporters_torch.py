@@ -75,11 +75,13 @@ def test_what_cannot_be_traced_is_one_error(tmp_path):
         exported(tmp_path, model=Branching(), compile=False)
 
 
-def test_a_sparse_layer_cannot_be_traced_and_says_so(tmp_path):
+def test_a_layer_without_its_zeros_is_whole_in_the_program(tmp_path):
     prune = {"use": "prune.magnitude", "amount": 0.9, "targets": ["4"]}
     sparse = {"use": "deploy.sparse", "min_speedup": 0.0, "targets": ["4"]}
-    with pytest.raises(demiglace.DemiglaceError, match="traced"):
-        exported(tmp_path, prune, sparse, compile=False)
+    result, file = exported(tmp_path, prune, sparse, compile=False)
+    program = torch.export.load(file)
+    assert torch.allclose(program.module()(X[:3]), result.model(X[:3]), atol=1e-6)
+    assert not any("demiglace" in str(node.target) for node in program.graph.nodes)
 
 
 def test_a_program_that_departs_fails_the_step_and_leaves_nothing(tmp_path, monkeypatch):

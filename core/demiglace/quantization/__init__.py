@@ -2,7 +2,7 @@
 
 from demiglace.quantization.affine import fit, to_integers, to_real
 from demiglace.quantization.error import TensorError
-from demiglace.quantization.floating import floating
+from demiglace.quantization.floating import floating, with_zeros
 from demiglace.quantization.folding import Folded, fold, foldable
 from demiglace.quantization.held import held_weights
 from demiglace.quantization.in_graph import weights_in_graph
@@ -79,6 +79,7 @@ __all__ = [
     "untrainable",
     "weight_only_swap",
     "weights_in_graph",
+    "with_zeros",
     "without_zeros_problem",
     "zero_free_swap",
 ]

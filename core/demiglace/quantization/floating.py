@@ -1,4 +1,4 @@
-"""A model of integers back in floating point, to be compared with and for those who cannot read integers."""
+"""Models with layers put back into what they were: in floating point, or with their zeros."""
 
 from __future__ import annotations
 
@@ -32,6 +32,17 @@ def floating(module: nn.Module) -> nn.Module:
         if isinstance(layer, CastsInputs):
             layer.__class__ = type(layer).__bases__[1]
     return copy.float()
+
+
+def with_zeros(module: nn.Module) -> nn.Module:
+    """A copy whose layers of compressed rows hold whole weights again; the module itself where none is."""
+    if not any(isinstance(layer, SparseLinear) for layer in module.modules()):
+        return module
+    copy = deepcopy(module)
+    for layer in list(copy.modules()):
+        if isinstance(layer, SparseLinear):
+            _restore(layer, dict(layer.sparse_weights()))
+    return copy
 
 
 def _restore(layer: nn.Module, held: Mapping[str, StoredWeight | SparseWeight]) -> None:
