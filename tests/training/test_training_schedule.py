@@ -52,8 +52,8 @@ def test_the_exponential_shape_takes_the_same_share_of_what_is_left():
     assert ratios[:3] == pytest.approx([0.5] * 3, rel=0.02)
 
 
-@pytest.mark.parametrize(("steps", "between"), [(100, 10), (400, 10), (2000, 40)])
-def test_unless_told_changes_are_two_percent_of_the_training_apart_and_ten_steps(steps, between):
+@pytest.mark.parametrize(("steps", "between"), [(100, 20), (400, 20), (2000, 40)])
+def test_unless_told_changes_are_two_percent_of_the_training_apart_and_twenty_steps(steps, between):
     points = Schedule(end=0.5).points(steps, steps)
     assert points == [*range(0, steps // 2, between), steps // 2]
 
