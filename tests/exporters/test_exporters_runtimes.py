@@ -137,3 +137,24 @@ def test_openvino_reports_nothing_to_its_maker(files, tmp_path):
     )
     assert done.stdout.split() == ["None"]
     assert not list(tmp_path.glob("**/openvino_*"))
+
+
+SIGNALLED = """
+import faulthandler, gc, os, signal, sys
+faulthandler.enable()
+from demiglace.plugins import discover
+first, second = (discover().open_file("openvino", sys.argv[1]) for _ in range(2))
+first.session, second.session
+del first
+gc.collect()
+del second
+gc.collect()
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+def test_signals_are_handled_after_openvino_ran_two_files(files):
+    command = [sys.executable, "-c", SIGNALLED, str(files / "net.xml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,7 +36,7 @@ class OpenvinoModule(FileModule):
         self.precision, self.options = precision, dict(options or {})
 
     def start(self, threads: int) -> Any:
-        core = library().Core()
+        core = _core()
         model = core.read_model(model=self.content("file"), weights=self.content("weights"))
         settings = {
             # Unless told, it computes in bfloat16 where the processor can.
@@ -73,6 +74,17 @@ def library() -> Any:
     import openvino
 
     return openvino
+
+
+@cache
+def _core() -> Any:
+    """What compiles models, once for the life of the process.
+
+    Its plugin for the CPU gives the thread that loads it a stack for signal handlers, and that of before
+    back as it is unloaded. Of two plugins the first takes its memory away, and the second puts it back as
+    the stack: the next signal that is handled would end the process.
+    """
+    return library().Core()
 
 
 def load(
