@@ -55,7 +55,9 @@ class _Band:
 
     def __init__(self, bell: Bell, moments: Moments, table: Table, count: int) -> None:
         self._bell, self._table = bell, table
-        self._coefficients, self._variances = moments.factors(deviation(bell.level) ** 2, bell.shrink)
+        spread = deviation(bell.level)
+        # A product, which is rounded alike everywhere; a power need not be.
+        self._coefficients, self._variances = moments.factors(spread * spread, bell.shrink)
         self._inverse = (1 << 32) // self._variances
         self._residuals = np.zeros((len(self._variances), count))
         self._numbers = np.full((LEVELS, 2 * MOST_CENTRE + 1), -1, dtype=np.int32)
