@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 from pydantic import Field
@@ -117,14 +118,14 @@ def _inputs(model: ModelGraph, names: Sequence[str], batch: int, context: Contex
         return {name: _drawn(cast("Tensor", layer.weight), batch, context) for name, layer in layers.items()}
     found: dict[str, Tensor] = {}
 
-    def seen(name: str, inputs: tuple[Tensor, ...]) -> None:
-        found.setdefault(name, inputs[0].detach().clone())
+    def seen(name: str, _: nn.Module, args: tuple[Tensor, ...], kwargs: Mapping[str, Tensor]) -> None:
+        found.setdefault(name, next(iter((*args, *kwargs.values()))).detach().clone())
 
     example = resized(model.example, batch)
     with ExitStack() as hooks:
         for name, layer in layers.items():
-            hook = layer.register_forward_pre_hook(lambda _, inputs, name=name: seen(name, inputs))
-            hooks.callback(hook.remove)
+            hook = partial(seen, name)
+            hooks.callback(layer.register_forward_pre_hook(hook, with_kwargs=True).remove)
         with undisturbed(model.module):
             model.module(*example.args, **example.kwargs)
     return found

@@ -158,6 +158,20 @@ def test_layers_are_timed_at_the_size_that_they_get():
     assert all(one["dense_seconds"] > 0 for one in result.steps[1].figures["layers"])
 
 
+class ByKeyword(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(24, 16)
+
+    def forward(self, x):
+        return self.fc(input=x)
+
+
+def test_a_layer_that_is_called_by_keyword_is_timed_too():
+    step = run({**PRUNE, "targets": ["fc"]}, {**ALWAYS, "min_speedup": 1e-6}, model=ByKeyword()).steps[1]
+    assert [one["input"] for one in step.figures["layers"]] == [[1, 24]]
+
+
 def test_a_layer_that_is_never_called_stays():
     model = nn.TransformerEncoderLayer(24, 2, 48, batch_first=True).eval()
     prune = {**PRUNE, "targets": ["type:Linear"]}
