@@ -40,3 +40,18 @@ def test_only_double_precision_in_groups_runs_on_one_thread(two_threads, groups,
         assert torch.equal(found, layer(x))
     assert noted.seen == [threads]
     assert torch.get_num_threads() == 2
+
+
+def test_channels_last_are_convolved_as_contiguous_ones():
+    class Contiguous(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func is torch.ops.aten.convolution.default:
+                assert args[0].is_contiguous()
+            return func(*args, **(kwargs or {}))
+
+    layer = torch.nn.Conv2d(4, 4, 3, groups=4, dtype=torch.float64)
+    x = torch.randn(2, 6, 6, 4, dtype=torch.float64).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        with Contiguous(), GroupsOnOneThread():
+            found = layer(x)
+        torch.testing.assert_close(found, layer(x))

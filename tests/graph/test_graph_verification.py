@@ -176,6 +176,65 @@ def test_a_batch_size_that_is_fixed_is_verified_alone():
     assert verified.batch_sizes == (3,)
 
 
+class Alone(nn.Module):
+    """Treats one item otherwise than several."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(5, 8), nn.Linear(8, 2)
+
+    def forward(self, x):
+        y = self.b(self.shaped(self.a(x)).relu())
+        return y * 2 if x.shape[0] == 1 else y
+
+    def shaped(self, y):
+        return y
+
+
+class AloneFixed(Alone):
+    """Its code knows a width besides."""
+
+    def shaped(self, y):
+        return y.view(-1, 2, 4).transpose(1, 2).reshape(-1, 8)
+
+
+class AloneTyped(AloneFixed):
+    """And a precision, so that it is compared with its graph instead."""
+
+    def shaped(self, y):
+        return super().shaped(y) + torch.zeros((), dtype=torch.float32)
+
+
+def test_one_item_that_is_treated_otherwise_is_compared_with_itself():
+    model = graph(Alone(), 1, 5)
+    _, verified = apply_verified(model, halves(model))
+    assert verified is not None
+    assert (verified.form, verified.batch_sizes) == ("module", (1, 33))
+
+
+@pytest.mark.parametrize("kind", [AloneFixed, AloneTyped])
+def test_a_graph_that_does_not_know_how_one_item_is_treated_is_refused(kind):
+    model = graph(kind(), 1, 5)
+    before = model.module
+    with pytest.raises(VerificationError):
+        apply_verified(model, halves(model))
+    assert model.module is before
+
+
+def test_only_a_model_that_becomes_a_graph_is_exported_with_its_batch_size_free():
+    model = graph(convolutions(), 2, 3, 8, 8)
+    assert not _sizes_left_free(model.traced.program)
+    apply_verified(model, halves(model))
+    fixed = graph(Fixed(), 3, 5)
+    assert not _sizes_left_free(fixed.traced.program)
+    assert _sizes_left_free(fixed.traced_exported.program)
+    assert fixed.specialized is fixed.exported
+
+
+def _sizes_left_free(program):
+    return bool(program.range_constraints)
+
+
 def test_removing_all_of_a_group_is_refused():
     model = graph(convolutions(), 2, 3, 8, 8)
     with pytest.raises(GraphError, match="leave nothing"):

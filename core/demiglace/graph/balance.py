@@ -8,6 +8,7 @@ init", ICLR 2016, which scales a network's weights layer by layer on data).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -70,10 +71,14 @@ class Balanced(TorchDispatchMode):
 def _statistics(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """For each channel, dimension 1: what to subtract, what to divide by, and whether it varies."""
     others = [dim for dim in range(values.dim()) if dim != 1]
-    variance, mean = torch.var_mean(values, others, correction=0)
-    deviation, size = variance.sqrt(), (variance + mean.square()).sqrt()
+    count = values.numel() // max(1, values.shape[1])
+    mean = values.mean(others, keepdim=True)
+    # In two passes, which take a third of the time of torch.var_mean over several dimensions.
+    deviation = torch.linalg.vector_norm(values - mean, dim=others) / math.sqrt(max(1, count))
+    variance, mean = deviation.square(), mean.flatten()
+    size = (variance + mean.square()).sqrt()
     # A handful of values tells nothing of a channel: one that happens to be small would be blown up.
-    varies = (deviation > _LEAST * size) & (values.numel() >= _ENOUGH * len(mean))
+    varies = (deviation > _LEAST * size) & (count >= _ENOUGH)
     overall = (variance + mean.square()).mean().sqrt()
     scale = torch.where(varies, deviation, overall)
     return torch.where(varies, mean, 0.0), torch.where(scale > 0, scale, 1.0), varies

@@ -79,13 +79,9 @@ def holder(tensor: str) -> str:
     return tensor.rpartition(".")[0] or ROOT
 
 
-def trace(model: ModelGraph) -> Traced:
-    """Export a model, label it, and find its groups.
-
-    Raises:
-        GraphError: when the model cannot be exported.
-    """
-    search = Search.of(model)
+def trace(model: ModelGraph, program: ExportedProgram) -> Traced:
+    """Label a model by its exported graph, and find its groups."""
+    search = Search.of(model, program)
     return _traced(search.best(), search.programs["eval"], search.unread)
 
 

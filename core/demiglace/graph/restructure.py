@@ -62,7 +62,7 @@ def apply_verified(model: ModelGraph, edits: Iterable[Edit]) -> tuple[Transactio
                 return _as_module(model, todo, reference)
             except Exception as again:
                 reason = first_line(again)
-    return _as_graph(model, todo, removal, reference, f"its own forward does not fit the cut: {reason}")
+    return _as_graph(model, todo, reference, f"its own forward does not fit the cut: {reason}")
 
 
 def _as_module(
@@ -111,10 +111,11 @@ def _items(example: Example, tracer: Tracer) -> int:
 
 
 def _as_graph(
-    model: ModelGraph, edits: list[Edit], removal: Removal, reference: Reference, reason: str
+    model: ModelGraph, edits: list[Edit], reference: Reference, reason: str
 ) -> tuple[Transaction, Verification]:
     from demiglace.graph.plain import PlainGraph, traced_names
 
+    removal = Removal.of(model.traced_exported.tracer, reference.cuts)
     _check_whole(removal, reference, reason)
     given = isinstance(model.module, PlainGraph)
     names = traced_names(model) if given else {}

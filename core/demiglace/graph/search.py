@@ -36,24 +36,20 @@ class Search:
     unread: bool
 
     @classmethod
-    def of(cls, model: ModelGraph) -> Search:
-        """Export a model.
-
-        Raises:
-            GraphError: when it cannot be exported.
-        """
+    def of(cls, model: ModelGraph, program: ExportedProgram) -> Search:
+        """Of a model and its exported graph of inference; that of training is made where it is needed."""
         module = model.module
         tensors = dict(
             [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
         )
         first: dict[int, str] = {}
         canonical = {name: first.setdefault(id(tensor), name) for name, tensor in tensors.items()}
-        programs = {"eval": model.exported}
+        programs = {"eval": program}
         unread = _unread(programs["eval"], module, canonical)
         if unread:
             # Auxiliary heads run only while training, and read what the rest makes.
             with suppress(GraphError):
-                programs["train"] = export(module, model.example, training=True)
+                programs["train"] = export(module, model.example, training=True, free_batch=False)
         return cls(programs, canonical, _overlaps({name: tensors[name] for name in first.values()}), unread)
 
     def best(self) -> Tracer:

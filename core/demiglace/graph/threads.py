@@ -26,7 +26,8 @@ def one_thread() -> Iterator[None]:
 class GroupsOnOneThread(TorchDispatchMode):
     """While active, convolutions in groups run on one thread in double precision on the CPU.
 
-    Torch runs each group by itself there: a depthwise convolution is hundreds of tiny products.
+    Torch runs each group by itself there: a depthwise convolution is hundreds of tiny products. It takes
+    them apart from inputs with the channels last ten times slower than from contiguous ones.
     """
 
     def __torch_dispatch__(
@@ -39,7 +40,7 @@ class GroupsOnOneThread(TorchDispatchMode):
         if func is not aten.convolution.default or not _in_groups(*args):
             return func(*args, **(kwargs or {}))
         with one_thread():
-            return func(*args)
+            return func(args[0].contiguous(), *args[1:])
 
 
 def _in_groups(given: torch.Tensor, *rest: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -89,6 +89,8 @@ class Reference:
     training: bool = False
     #: The outputs in train mode, where nothing in them is drawn at random.
     trained: Sequence[Tensor] | None = None
+    #: Whether the outputs on the smaller batch are those of its items in the larger one.
+    inferred: bool = False
 
     @classmethod
     def of(
@@ -104,8 +106,8 @@ class Reference:
         """Run the original, before it is cut.
 
         The outputs on the larger batch are those of the run that balances the layers. Where a tensor is
-        read before the layer that balances it, they are not those of `tensors`; `expecting` runs the
-        original again.
+        read before the layer that balances it, they are not those of `tensors`. The outputs on the smaller
+        batch are taken from these, where its items are among them. `expecting` runs the original again.
 
         Args:
             module: as it is before the cut.
@@ -124,7 +126,7 @@ class Reference:
             tensors = disturbed(module, dtype)
             mask(tensors, cuts)
             try:
-                examples, outputs = _observed(module, tensors, cuts, example, (dtype, neutral, items))
+                seen = _observed(module, tensors, cuts, example, (dtype, neutral, items))
             except RuntimeError as error:
                 # A module may hold constants of its own in single precision.
                 if dtype is dtypes[-1]:
@@ -133,16 +135,16 @@ class Reference:
                         f"the model does not run in {name}, in which a cut is verified: {error}"
                     ) from error
                 continue
-            check_telling(outputs)
+            check_telling(seen.outputs)
             break
-        reference = cls(tensors, cuts, examples, outputs, neutral, dtype)
+        reference = cls(tensors, cuts, seen.examples, seen.outputs, neutral, dtype, inferred=seen.inferred)
         return reference._with_training(module) if unread else reference
 
     def expecting(self, module: nn.Module) -> Reference:
         """The same with the outputs of another module on these tensors, as far as it holds them."""
         outputs = self._outputs(module, self._held_by(module, {}))
         check_telling(outputs)
-        return replace(self, outputs=outputs)
+        return replace(self, outputs=outputs, inferred=False)
 
     def verification(self, form: str, reason: str, error: float) -> Verification:
         """The record of a comparison; the arguments are its fields."""
@@ -214,7 +216,9 @@ class Reference:
             VerificationError: when it does not compute what the original does, to single precision.
         """
         found = self.expecting(twin)
-        gap = difference(self.outputs, found.outputs)
+        # Another program may treat fewer items otherwise: what is inferred would not show it.
+        known = self.expecting(module) if self.inferred and twin is not module else self
+        gap = difference(known.outputs, found.outputs)
         if not gap <= _LOOSE and twin is not module:
             gap = difference(self.expecting(module).outputs, found.outputs)
         if not gap <= _LOOSE:
@@ -242,37 +246,60 @@ def first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
+@dataclass
+class _Seen:
+    """Examples that a model runs on, the smaller first, and what it gives for them."""
+
+    examples: list[Example] = field(default_factory=list)
+    outputs: list[list[Tensor]] = field(default_factory=list)
+    inferred: bool = False
+
+    def add(self, example: Example, outputs: list[Tensor]) -> None:
+        self.examples.insert(0, example)
+        self.outputs.insert(0, outputs)
+
+    def infer(self, example: Example) -> bool:
+        """Add a part of the example seen, with its part of the outputs; whether each output has that part."""
+        size, whole = batch_size(example), batch_size(self.examples[0])
+        if any(one.dim() == 0 or len(one) != whole for one in self.outputs[0]):
+            return False
+        self.add(example, [one[:size] for one in self.outputs[0]])
+        self.inferred = True
+        return True
+
+
 def _observed(
     module: nn.Module,
     tensors: Mapping[str, Tensor],
     cuts: Mapping[tuple[str, int], Cut],
     example: Example,
     how: tuple[torch.dtype, bool, int],
-) -> tuple[list[Example], list[list[Tensor]]]:
-    """The examples that run, the smaller first, and what they give once every layer tells inputs apart.
+) -> _Seen:
+    """What runs, and what it gives once every layer tells inputs apart.
 
     Changes tensors in place, on the first example alone: another batch size may take other operators, and
     change what is balanced already. The larger batch is the first: its layers are balanced on every item, and
-    its outputs are those of that run.
+    its outputs are those of that run. A model is known to run on a batch of the example's own size.
     """
     dtype, neutral, items = how
-    balance = Balanced(tensors.values())
-    examples: list[Example] = []
-    outputs = []
+    balance, own = Balanced(tensors.values()), batch_size(example)
+    seen = _Seen()
     for one in _examples(example, dtype, items):
+        if seen.examples and batch_size(one) == own and seen.infer(one):
+            break
         try:
-            with nullcontext() if examples else _balancing(balance):
-                outputs.append(_run(module, tensors, one, neutral))
+            with nullcontext() if seen.examples else _balancing(balance):
+                outputs = _run(module, tensors, one, neutral)
         except Exception:
-            if batch_size(one) == batch_size(example):
+            if batch_size(one) == own:
                 raise
             continue
-        if not examples:
+        if not seen.examples:
             mask(tensors, cuts)
-        examples.append(one)
-        if len(examples) == _SIZES:
+        seen.add(one, outputs)
+        if len(seen.examples) == _SIZES:
             break
-    return examples[::-1], outputs[::-1]
+    return seen
 
 
 @contextmanager
