@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
 from demiglace.passes import Config, Contract
+from demiglace.plugins import discover
 
 RuntimeOptions: TypeAlias = dict[str, bool | int | float | str]
 """Options of one runtime by its own names."""
@@ -15,6 +17,8 @@ RuntimeOptions: TypeAlias = dict[str, bool | int | float | str]
 class Comparing(Config):
     """Where a model runs, and what it is compared with."""
 
+    runtimes: list[str] = Field(default=["eager"], min_length=1)
+    """Where the model runs."""
     threads: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Threads that compute, in each runtime; left out: as many as the run has."""
     against: Annotated[str, Field(min_length=1)] | None = None
@@ -25,4 +29,13 @@ class Comparing(Config):
     """Options of runtimes of files by their own names, `{ openvino = { NUM_STREAMS = 1 } }`."""
 
     def contract(self) -> Contract:
-        return Contract.of(wants=("baseline",) if self.against is None else ())
+        needs = _needs_of_exporters(self.runtimes)
+        return Contract.of(needs=needs, wants=("baseline",) if self.against is None else ())
+
+
+def _needs_of_exporters(runtimes: Iterable[str]) -> tuple[str, ...]:
+    """What the exporters need of a model that make its files for these runtimes."""
+    registry = discover()
+    names = [registry.runtimes[name].exporter for name in runtimes if name in registry.runtimes]
+    contracts = [registry.passes[name].config().contract() for name in names if name in registry.passes]
+    return tuple(sorted({need for contract in contracts for need in contract.needs}))

@@ -29,6 +29,16 @@ def run(*passes, model=None, **options):
     return demiglace.run(recipe, model=model or net(), example_inputs=example)
 
 
+@pytest.mark.parametrize("evaluator", ["evaluate.latency", "evaluate.memory"])
+def test_a_runtime_whose_files_cannot_hold_the_model_is_refused_before_anything_runs(evaluator):
+    measured = {"use": evaluator, "id": "measured", "runtimes": ["eager", "openvino"]}
+    steps = [{"use": "quantize.cast"}, measured]
+    with pytest.raises(RecipeError, match=r"'measured' .* needs weights\.exchangeable, which step 'cast'"):
+        demiglace.check({"pass": steps})
+    demiglace.check({"pass": [steps[0] | {"dtype": "float16"}, measured]})
+    demiglace.check({"pass": [steps[0], measured | {"runtimes": ["eager"]}]})
+
+
 def test_each_runtime_and_batch_is_measured_against_fp32():
     step = run({"use": "quantize.dynamic"}).steps[-1]
     config = LatencyConfig(**{key: value for key, value in SHORT.items() if key != "use"})
