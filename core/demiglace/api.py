@@ -209,4 +209,5 @@ def _loaded(recipe: RecipeLike, overrides: Sequence[str] | None, registry: Regis
 
 
 def _given(model: nn.Module | None, data: Data | None) -> Given:
-    return Given(model is not None, None if data is None else frozenset(data.splits))
+    splits = None if data is None else frozenset(data.splits)
+    return Given(splits=splits) if model is None else Given.of(model, splits)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from demiglace.passes import Config, ModelSource
+from demiglace.passes import Config, Contract, ModelSource
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,6 +29,16 @@ class ArtifactConfig(Config):
     def words(self) -> str:
         return f"the model saved in {self.path}"
 
+    def folder(self) -> Path:
+        """The artifact, which a run directory holds in a folder of its own."""
+        inside = Path(self.path) / _MODEL
+        return inside if inside.is_dir() else Path(self.path)
+
+    def contract(self) -> Contract:
+        from demiglace.artifact import facts_of
+
+        return Contract(gives=facts_of(self.folder()))
+
 
 class ArtifactSource(ModelSource[ArtifactConfig]):
     """Opens the artifact; what is saved of it later names the first origin, not this artifact."""
@@ -39,10 +49,7 @@ class ArtifactSource(ModelSource[ArtifactConfig]):
         from demiglace.artifact import open_artifact
         from demiglace.plugins import discover, structures
 
-        folder = Path(self.config.path)
-        if (folder / _MODEL).is_dir():
-            folder /= _MODEL
-        artifact = open_artifact(folder, resolve=structures(discover()))
+        artifact = open_artifact(self.config.folder(), resolve=structures(discover()))
         graph = artifact.model_graph()
         graph.origin = artifact.info.origin
         self._opened = artifact.info

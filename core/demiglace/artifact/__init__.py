@@ -1,6 +1,7 @@
 """Models on disk: safetensors and plain data, whole or not at all, checked when read."""
 
 from demiglace.artifact.atomic import new_directory, writing
+from demiglace.artifact.facts import facts_of
 from demiglace.artifact.loading import Artifact, load, open_artifact
 from demiglace.artifact.manifest import ArtifactInfo, read_info
 from demiglace.artifact.saving import save
@@ -19,6 +20,7 @@ __all__ = [
     "Origin",
     "Resolver",
     "SourceOrigin",
+    "facts_of",
     "load",
     "new_directory",
     "open_artifact",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from demiglace.passes import Config, Contract, Kind, PassSpec, SourceSpec
-from demiglace.passes.contract import ORIGINAL
+from demiglace.passes.contract import ORIGINAL, PRODUCTS_INT8
 from demiglace.passes.schedule import Schedule
 from demiglace.plugins import Registry
 from demiglace.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Path: TypeAlias = tuple[str | int, ...]
 """Where a value stands in a recipe: keys and indices from the top."""
@@ -63,10 +66,19 @@ class Given:
     splits: frozenset[str] | None = None
     #: Whether checking is all that happens: then a recipe without `[model]` is not at fault.
     later: bool = False
+    #: What holds of the model beside what holds of every one.
+    facts: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, model: nn.Module, splits: frozenset[str] | None) -> Given:
+        """A model, with what passes may build on in it."""
+        from demiglace.quantization import multiplying_integers
+
+        return cls(True, splits, facts=frozenset({PRODUCTS_INT8} if multiplying_integers(model) else ()))
 
     def without_model(self) -> Given:
         """The same for a recipe inside the recipe: it brings its own model."""
-        return replace(self, model=False)
+        return replace(self, model=False, facts=frozenset())
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def order_faults(checked: Checked, given: Given) -> list[Fault]:
 
 def initial_facts(checked: Checked, given: Given) -> frozenset[str]:
     """What holds before the first pass."""
-    held = set(MODEL_FACTS)
+    held = set(MODEL_FACTS | given.facts)
     if checked.model is not None and checked.model.config is not None:
         contract = checked.model.config.contract()
         held = (held - contract.destroys) | contract.gives

@@ -40,7 +40,7 @@ def session(
 ) -> Session:
     """The participants of a recipe's one train pass, as a session; see `demiglace.participants`."""
     splits = _ALL_SPLITS if data is None else frozenset(data.splits)
-    planned = plan(recipe, registry, model=model, given=Given(True, splits))
+    planned = plan(recipe, registry, model=model, given=Given.of(model, splits))
     checked = planned.checked
     step = _train_pass(checked)
     opened = data or open_dataset(checked.data, registry, recipe)

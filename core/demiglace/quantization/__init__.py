@@ -28,7 +28,7 @@ from demiglace.quantization.swap import (
     refusal,
     weight_only_swap,
 )
-from demiglace.quantization.trainable import untrainable
+from demiglace.quantization.trainable import multiplying_integers, untrainable
 from demiglace.quantization.zero_free import without_zeros_problem
 
 __all__ = [
@@ -65,6 +65,7 @@ __all__ = [
     "inputs_of",
     "may_leave_out_zeros",
     "migrations",
+    "multiplying_integers",
     "pack",
     "quantizable_weights",
     "quantized_swap",

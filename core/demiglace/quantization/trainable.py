@@ -27,15 +27,19 @@ def untrainable(module: nn.Module) -> str:
     sparse = [name for name, each in module.named_modules() if isinstance(each, SparseLinear)]
     if sparse:
         return f"{_listed(sparse)} holds only the weights that are not zero, and these are fixed"
-    layers = {name: each for name, each in module.named_modules() if isinstance(each, QuantizedHolder)}
-    rounding = [name for name, each in layers.items() if isinstance(each, _ON_INTEGERS)]
-    rounding += on_integers(module)
-    if rounding:
+    if rounding := multiplying_integers(module):
         return f"{_listed(rounding)} computes on integers, which lets no gradient through"
+    layers = [name for name, each in module.named_modules() if isinstance(each, QuantizedHolder)]
     weights = [one for one in module.parameters() if one.dim() > 1 and one.is_floating_point()]
     if layers and not weights:
-        return f"its weights are integers ({_listed(list(layers))})"
+        return f"its weights are integers ({_listed(layers)})"
     return ""
+
+
+def multiplying_integers(module: nn.Module) -> list[str]:
+    """The names of what multiplies integers in a model: layers, and nodes of a plain-data graph."""
+    layers = [name for name, each in module.named_modules() if isinstance(each, _ON_INTEGERS)]
+    return layers + on_integers(module)
 
 
 def _listed(names: list[str]) -> str:
