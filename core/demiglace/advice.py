@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from demiglace.machine import EXPANSION, Processor, compiler_hint
+from demiglace.machine import PERMUTATION, Processor, compiler_hint
 from demiglace.passes import RuntimeSpec
 
 if TYPE_CHECKING:
@@ -70,20 +70,17 @@ def _eager_integers(machine: Processor) -> Advice:
 
 
 def _zeros_of_integers(machine: Processor, compiler: str | None) -> Advice:
-    what, how = (
-        "zeros in int8, eager",
-        "deploy.sparse_int8 leaves zeros out of linear layers at small batches",
-    )
-    if not all(map(machine.has, EXPANSION)):
-        return Advice(what, "works", f"layers compute with their zeros: {_no_expansion(machine)}")
+    what, how = "zeros in int8, eager", "deploy.sparse_int8 leaves zeros out of linear layers"
+    if not all(map(machine.has, PERMUTATION)):
+        return Advice(what, "works", f"layers compute with their zeros: {_cannot_permute(machine)}")
     if compiler is None:
         return Advice(what, "missing", f"{how}, and needs a C++ compiler", compiler_hint())
     return Advice(what, "fast", f"{how}: it measures")
 
 
-def _no_expansion(machine: Processor) -> str:
+def _cannot_permute(machine: Processor) -> str:
     """What the processor lacks for leaving out zeros of integers."""
-    return f"the processor has no {' and no '.join(one for one in EXPANSION if not machine.has(one))}"
+    return f"the processor has no {' and no '.join(one for one in PERMUTATION if not machine.has(one))}"
 
 
 def _runtime(spec: RuntimeSpec, machine: Processor) -> Advice:
@@ -137,8 +134,8 @@ def _slow(step: Step, machine: Processor) -> Iterator[Advice]:
     gives = step.config.contract().gives
     if "weights.bfloat16" in gives and not machine.has("bfloat16"):
         yield Advice(step.id, "works", "the processor has no instructions for bfloat16: smaller, and slower")
-    if _leaves_out_zeros(step) and not all(map(machine.has, EXPANSION)):
-        yield Advice(step.id, "works", f"{_no_expansion(machine)}: its layers compute with their zeros")
+    if _leaves_out_zeros(step) and not all(map(machine.has, PERMUTATION)):
+        yield Advice(step.id, "works", f"{_cannot_permute(machine)}: its layers compute with their zeros")
     if {"weights.int8", "activations.int8"} & gives and not machine.has(*_INT8):
         yield Advice(step.id, "works", "the processor has no int8 dot products: smaller, hardly faster")
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class SparseInt8Config(WithoutZerosConfig):
     """Let linear layers that compute on integers leave out their zeros, each only if that is faster here.
 
-    Memory is read for the nonzeros alone, which is what limits a layer at small batches. The code for it is
-    compiled once, for processors with AVX-512 that have VNNI and VBMI2, such as those of AMD since Zen 4 and
-    of Intel's servers since Ice Lake; it needs a C++ compiler. The numbers stay the same to the bit, the
+    Zeros are neither read from memory nor multiplied, whatever their pattern. The code for it is compiled
+    once, for processors with AVX-512 that have VNNI and VBMI, such as those of AMD since Zen 4 and of Intel's
+    servers since Ice Lake; it needs a C++ compiler. The numbers stay the same to the bit, the
     tensors too, and on another machine the layers compute as they did before. Each is timed in both forms
     on its own inputs, in turn, in eager PyTorch.
     """

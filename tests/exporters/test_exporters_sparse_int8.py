@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from typing import ClassVar
 
 import pytest
@@ -72,9 +73,9 @@ class TestConformance(EditorConformance):
 @settings(max_examples=15, deadline=None)
 @given(
     rows=st.integers(1, 50),
-    columns=st.integers(1, 70),
+    columns=st.integers(1, 300),
     batch=st.integers(0, 19),
-    zeros=st.sampled_from([0.0, 0.5, 0.9, 1.0]),
+    zeros=st.sampled_from([0.0, 0.5, 0.9, 0.99, 1.0]),
     bias=st.booleans(),
     way=st.sampled_from([DYNAMIC, {**DYNAMIC, "granularity": "tensor"}, STATIC]),
 )
@@ -96,6 +97,16 @@ def test_other_shapes_dtypes_and_strange_rows_come_out_as_before():
     assert fast(strange)[1].isnan().all()
     double, again = model.double(), fast.double()
     assert torch.allclose(again(strange.double()[2:]), double(strange.double()[2:]), rtol=1e-5)
+
+
+@needs_the_processor
+def test_inputs_of_another_width_are_refused_as_before():
+    model, fast = integers(40, 24, DYNAMIC)
+    for width in (12, 23, 48):
+        with pytest.raises(RuntimeError) as expected:
+            model(torch.randn(2, width))
+        with pytest.raises(RuntimeError, match=re.escape(str(expected.value))):
+            fast(torch.randn(2, width))
 
 
 @needs_the_processor
@@ -191,7 +202,7 @@ def test_layers_are_told_apart(monkeypatch):
 
 
 def test_a_machine_that_cannot_do_it_is_told_and_may_go_on(monkeypatch):
-    problem = "the processor has no byte expansion"
+    problem = "the processor has no byte permutation"
     monkeypatch.setattr("demiglace.quantization.without_zeros_problem", lambda: problem)
     with pytest.raises(PassFailed, match=problem):
         run(PRUNE, DYNAMIC, ALWAYS)

@@ -13,7 +13,7 @@ from demiglace.recipe import load_recipe
 
 INTEL = """processor : 0
 model name : Intel(R) Xeon(R)
-flags  : fpu sse avx2 avx512f avx512_vnni avx512_vbmi2 amx_int8 amx_bf16 avx512_bf16
+flags  : fpu sse avx2 avx512f avx512_vnni avx512vbmi amx_int8 amx_bf16 avx512_bf16
 
 processor : 1
 model name : another
@@ -21,7 +21,7 @@ flags : fpu
 """
 ARM = "processor : 0\nFeatures : fp asimd asimddp i8mm bf16 sve\n"
 MODERN_FEATURES = frozenset({"avx512", "int8 dot products", "bfloat16"})
-EXPANDING = Processor("newest", "x86_64", 2, MODERN_FEATURES | {"byte expansion"})
+PERMUTING = Processor("newest", "x86_64", 2, MODERN_FEATURES | {"byte permutation"})
 PLAIN = Processor("old", "x86_64", 2, frozenset({"avx2"}))
 MODERN = Processor("new", "x86_64", 2, MODERN_FEATURES)
 
@@ -30,7 +30,7 @@ def test_linux_tells_the_instructions_of_the_first_processor():
     name, features = told_by_cpuinfo(INTEL)
     assert name == "Intel(R) Xeon(R)"
     assert features == {
-        *("avx2", "avx512", "byte expansion"),
+        *("avx2", "avx512", "byte permutation"),
         *("int8 dot products", "int8 matrices", "bfloat16"),
     }
     assert told_by_cpuinfo(ARM)[1] == {"neon", "int8 dot products", "int8 matrices", "bfloat16", "sve"}
@@ -109,10 +109,10 @@ def test_a_recipe_is_told_what_this_processor_does_not_speed_up(registry):
 
 def test_integers_without_zeros_need_a_processor_and_a_compiler(registry):
     what = "zeros in int8, eager"
-    assert states(EXPANDING, registry)[what].state == "fast"
-    assert states(EXPANDING, registry, found=None)[what].state == "missing"
-    assert "no byte expansion" in states(MODERN, registry)[what].why
+    assert states(PERMUTING, registry)[what].state == "fast"
+    assert states(PERMUTING, registry, found=None)[what].state == "missing"
+    assert "no byte permutation" in states(MODERN, registry)[what].why
     passes = [{"use": "quantize.static"}, {"use": "deploy.sparse_int8"}]
-    assert advised(passes, registry, EXPANDING) == []
-    assert advised(passes, registry, EXPANDING, found=None) == [("sparse_int8", "missing")]
+    assert advised(passes, registry, PERMUTING) == []
+    assert advised(passes, registry, PERMUTING, found=None) == [("sparse_int8", "missing")]
     assert advised(passes, registry, MODERN) == [("sparse_int8", "works")]

@@ -3,10 +3,10 @@
 from demiglace.machine.compiler import compiler, compiler_hint, compiler_wanted
 from demiglace.machine.native import native_library
 from demiglace.machine.packages import version
-from demiglace.machine.processor import EXPANSION, Processor, processor
+from demiglace.machine.processor import PERMUTATION, Processor, processor
 
 __all__ = [
-    "EXPANSION",
+    "PERMUTATION",
     "Processor",
     "compiler",
     "compiler_hint",

@@ -16,7 +16,7 @@ _X86 = {
     "avx2": "avx2",
     "avx512f": "avx512",
     "avx512_vnni": "int8 dot products",
-    "avx512_vbmi2": "byte expansion",
+    "avx512vbmi": "byte permutation",
     "avx_vnni": "int8 dot products",
     "amx_int8": "int8 matrices",
     "avx512_bf16": "bfloat16",
@@ -40,7 +40,7 @@ _MACOS = {
 }
 """What systems call an instruction set, and what it is for."""
 
-EXPANSION = ("int8 dot products", "byte expansion")
+PERMUTATION = ("int8 dot products", "byte permutation")
 """What integer layers leave out their zeros with."""
 
 
@@ -54,7 +54,7 @@ class Processor:
     #: That this process may use.
     cores: int
     #: Among `avx2`, `avx512`, `neon`, `sve`, `int8 dot products`, `int8 matrices`, `bfloat16`,
-    #: `byte expansion`.
+    #: `byte permutation`.
     features: frozenset[str]
 
     def has(self, *features: str) -> bool:

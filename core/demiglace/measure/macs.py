@@ -94,7 +94,7 @@ def _more_products() -> dict[Any, Callable[..., int]]:
     aten, own = torch.ops.aten, torch.ops.demiglace
     return {
         own.sparse_linear: lambda values, *parts, **_: 2 * math.prod(values) * (parts[-1][0] - 1),
-        own.zero_free_linear: lambda values, *parts, **_: 2 * math.prod(values) * parts[3][0],
+        own.zero_free_linear: lambda values, _, outputs, *__, **___: 2 * math.prod(values) * outputs[1],
         aten.mv: lambda matrix, *_, **__: 2 * matrix[0] * matrix[1],
         aten.addmv: lambda _, matrix, *__, **___: 2 * matrix[0] * matrix[1],
         aten._int_mm: lambda left, right, *_, **__: 2 * left[0] * left[1] * right[1],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,44 +13,67 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from demiglace.machine import EXPANSION, compiler, compiler_hint, native_library, processor
+from demiglace.machine import PERMUTATION, compiler, compiler_hint, native_library, processor
 
-_OUTPUTS, _INPUTS = 16, 4  # of a tile
-_TILE = _OUTPUTS * _INPUTS
+_OUTPUTS, _EACH = 16, 4  # of a step
+_WINDOW = 64
 _SOURCE = Path(__file__).with_suffix(".cpp")
-_SETS = ("avx512f", "avx512bw", "avx512vl", "avx512vnni", "avx512vbmi2", "popcnt")
+_SETS = ("avx512f", "avx512bw", "avx512vl", "avx512vnni", "avx512vbmi")
 _FLAGS = tuple(f"-m{one}" for one in _SETS)
 
 
 @dataclass(frozen=True, eq=False)
 class ZeroFree:
-    """The integers of a matrix that are not zero, in tiles of 16 rows by 4 columns."""
+    """The integers of a matrix that are not zero, in the steps in which they are multiplied.
 
-    #: int64 `[blocks of rows, blocks of columns]`: 64 bits that say where each tile is not zero.
-    masks: Tensor
-    #: int64 `[blocks of rows]`: where the integers of each begin.
-    starts: Tensor
-    #: int8: the integers, tile by tile, and 64 bytes more.
-    integers: Tensor
+    A step has up to 4 of each of 16 rows, from a window of 64 columns. The window begins at the first column
+    that any of the rows still needs, so a row that is ahead of the others by a window waits for them. Where a
+    row has fewer than 4 integers in the window, the step is filled up with zeros.
+    """
+
+    #: int64 `[blocks of 16 rows + 1]`: the first step of each block, and the number of all steps.
+    begins: Tensor
+    #: int32 `[steps]`: the first column of each window.
+    windows: Tensor
+    #: int8 `[steps, 2, 64]`: the places of the integers in the window, 4 of each row, and the integers.
+    steps: Tensor
 
     @classmethod
     def of(cls, matrix: Tensor) -> ZeroFree:
         """What is not zero of an int8 matrix."""
-        rows, columns = matrix.shape
-        padded = F.pad(matrix, (0, -columns % _INPUTS, 0, -rows % _OUTPUTS))
-        tiles = padded.unflatten(0, (-1, _OUTPUTS)).unflatten(2, (-1, _INPUTS)).transpose(1, 2)
-        tiles = tiles.flatten(2)
-        there = tiles != 0
-        counts = there.sum((1, 2))
-        octets = there.unflatten(2, (-1, 8)).to(torch.uint8) << torch.arange(8, dtype=torch.uint8)
-        masks = octets.sum(-1, dtype=torch.uint8).view(torch.int64).squeeze(-1)
-        return cls(masks, counts.cumsum(0) - counts, F.pad(tiles[there], (0, _TILE)))
+        found = list(_steps(F.pad(matrix, (0, 0, 0, -len(matrix) % _OUTPUTS))))
+        windows = torch.stack([window for window, _ in found], 1)
+        steps = torch.stack([step for _, step in found], 1)
+        there = windows < matrix.shape[1]
+        begins = F.pad(there.sum(1).cumsum(0), (1, 0))
+        return cls(begins, windows[there].int(), steps[there])
+
+
+def _steps(matrix: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """For one step after the other, of each block of rows: the first column, and places and integers.
+
+    Blocks without any integers left have a first column behind the last of the matrix.
+    """
+    rows, columns = matrix.nonzero(as_tuple=True)
+    counts = rows.bincount(minlength=len(matrix)).view(-1, _OUTPUTS, 1)
+    ends = counts.flatten().cumsum(0).view_as(counts)
+    behind = matrix.shape[1] + _WINDOW  # the column of no integer, further than any window reaches
+    integers, columns = F.pad(matrix[rows, columns], (0, 1)), F.pad(columns, (0, 1), value=behind)
+    following = ends - counts + torch.arange(_EACH)
+    window = torch.zeros(())
+    while (window < behind).any():
+        taken = following.where(following < ends, len(columns) - 1)
+        window = columns[taken].amin((1, 2))
+        places = columns[taken] - window[:, None, None]
+        near = places < _WINDOW
+        yield window, torch.stack([places * near, integers[taken] * near], 1).flatten(2).to(torch.int8)
+        following = following + near.sum(2, keepdim=True)
 
 
 @cache
 def without_zeros_problem() -> str | None:
     """Why this machine cannot leave out zeros of integers; `None` where it can, once it has compiled that."""
-    lacking = [one for one in EXPANSION if not processor().has(one)]
+    lacking = [one for one in PERMUTATION if not processor().has(one)]
     if lacking:
         return f"the processor has no {' and no '.join(lacking)}"
     if compiler() is None:
@@ -65,68 +90,42 @@ def _library() -> ctypes.CDLL:
     library = native_library(_SOURCE, _FLAGS)
     pointer, size = ctypes.c_void_p, ctypes.c_int64
     library.zero_free_linear.argtypes = [
-        *(pointer, size, size, pointer, ctypes.POINTER(_Weight), size, pointer, ctypes.c_int)
+        *(pointer, size, size, pointer),
+        *(pointer, pointer, pointer, pointer, size, pointer, ctypes.c_int),
     ]
     library.zero_free_linear.restype = None
     return library
 
 
-class _Weight(ctypes.Structure):
-    """What the code wants to know of a layer; see `zero_free.cpp`."""
-
-    _fields_ = (
-        ("masks", ctypes.c_void_p),
-        ("starts", ctypes.c_void_p),
-        ("integers", ctypes.c_void_p),
-        ("scale", ctypes.c_void_p),
-        ("scale_step", ctypes.c_int64),
-        ("sums", ctypes.c_void_p),
-        ("bias", ctypes.c_void_p),
-    )
-
-
 def zero_free_linear(
-    values: Tensor,
-    inputs: Tensor | None,
-    bias: Tensor | None,
-    scale: Tensor,
-    sums: Tensor,
-    masks: Tensor,
-    starts: Tensor,
-    integers: Tensor,
+    values: Tensor, inputs: Tensor | None, outputs: Tensor, begins: Tensor, windows: Tensor, steps: Tensor
 ) -> Tensor:
     """What `dynamic_linear` and `static_linear` compute, on processors that `without_zeros_problem` accepts.
 
     Args:
-        values: float32 `[n, k]`.
+        values: float32 `[..., k]`.
         inputs: scale and zero point of the inputs, float32 `[2]`; `None` where each row has its own.
-        bias: float32 `[m]`.
-        scale: the weight's scales, float32 `[m]` or `[1]`.
-        sums: of the weight's rows, float32 `[m]`.
-        masks: the weight; see `ZeroFree`.
-        starts: likewise.
-        integers: likewise.
+        outputs: the weight's scales, the sums of its rows, and the bias, float32 `[3, m]`.
+        begins: the weight; see `ZeroFree`.
+        windows: likewise.
+        steps: likewise.
     """
     values = values.contiguous()
-    rows, columns = values.shape
-    outputs = sums.shape[0]
-    output = values.new_empty(rows, outputs)
-    weight = _Weight(
-        *(masks.data_ptr(), starts.data_ptr(), integers.data_ptr()),
-        *(scale.data_ptr(), int(scale.shape[0] > 1)),
-        *(sums.data_ptr(), None if bias is None else bias.data_ptr()),
-    )
+    *rows, columns = values.shape
+    count = outputs.shape[1]
+    output = values.new_empty(*rows, count)
     _library().zero_free_linear(
-        *(values.data_ptr(), rows, columns, None if inputs is None else inputs.data_ptr()),
-        *(ctypes.byref(weight), outputs, output.data_ptr(), torch.get_num_threads()),
+        *(values.data_ptr(), math.prod(rows), columns, None if inputs is None else inputs.data_ptr()),
+        *(begins.data_ptr(), windows.data_ptr(), steps.data_ptr(), outputs.data_ptr(), count),
+        *(output.data_ptr(), torch.get_num_threads()),
     )
     return output
 
 
 _OPERATORS = torch.library.Library("demiglace", "FRAGMENT")
 _OPERATORS.define(
-    "zero_free_linear(Tensor values, Tensor? inputs, Tensor? bias, Tensor scale, Tensor sums, Tensor masks, "
-    "Tensor starts, Tensor integers) -> Tensor"
+    "zero_free_linear(Tensor values, Tensor? inputs, Tensor outputs, Tensor begins, Tensor windows, "
+    "Tensor steps) -> Tensor"
 )
 # An operator, so that whoever watches a model's operators sees it.
 _OPERATORS.impl("zero_free_linear", zero_free_linear, "CPU")

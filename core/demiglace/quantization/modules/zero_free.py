@@ -26,15 +26,15 @@ class LeavesOutZeros(IntegerLinear):
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
-        if torch.compiler.is_compiling() or input.is_nested or input.device.type != "cpu":
+        elsewhere = torch.compiler.is_compiling() or input.is_nested or input.device.type != "cpu"
+        if elsewhere or input.shape[-1] != self.in_features:  # the ordinary layer refuses such inputs
             return super().forward(input)
         problem = without_zeros_problem()
         if problem is not None:
             _warn(problem)
             return super().forward(input)
-        rows = input.reshape(-1, self.in_features).float()
-        output: Tensor = torch.ops.demiglace.zero_free_linear(rows, *_prepared(self))
-        return output.to(input.dtype).view(*input.shape[:-1], self.out_features)
+        output: Tensor = torch.ops.demiglace.zero_free_linear(input.float(), *_prepared(self))
+        return output.to(input.dtype)
 
     def input_range(self) -> Tensor | None:
         """Scale and zero point of the inputs, float32 `[2]`; `None` where each row has its own."""
@@ -111,12 +111,9 @@ def _prepared(layer: LeavesOutZeros) -> tuple[Tensor | None, ...]:
 
 
 def _of(layer: LeavesOutZeros) -> tuple[Tensor | None, ...]:
-    weight, bias = layer.quantized("weight"), layer.bias
+    weight, sums = layer.quantized("weight"), layer.weight_sums.float()
     held = ZeroFree.of(weight.integers)
-    return (
-        layer.input_range(),
-        None if bias is None else bias.detach().float().contiguous(),
-        weight.scale.float().flatten(),
-        layer.weight_sums.float(),
-        *(held.masks, held.starts, held.integers),
-    )
+    # To add -0.0 changes no number, not even -0.0.
+    bias = torch.full_like(sums, -0.0) if layer.bias is None else layer.bias.detach().float()
+    outputs = torch.stack([weight.scale.float().flatten().expand_as(sums), sums, bias])
+    return layer.input_range(), outputs, held.begins, held.windows, held.steps
