@@ -21,7 +21,10 @@ _MODEL = "model"
 
 
 class ArtifactConfig(Config):
-    """A model that an earlier run saved, with its masks and edits."""
+    """A model that an earlier run saved, with its masks and edits.
+
+    Of the facts that it may give, an artifact gives those that its manifest tells.
+    """
 
     path: Annotated[str, Field(min_length=1)]
     """Run directory, artifact or packed file, relative to where demiglace is started."""
