@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 from demiglace.quantization import (
     QTensor,
     Rounding,
+    Scheme,
     fit_weight,
     grouped,
     inputs_of,
@@ -30,6 +31,7 @@ and what a squared error in it costs once later columns have made up for it `[gr
 real numbers that these stand for."""
 
 _BLOCK = 128  # columns whose errors are passed on together
+_ROWS = 4096  # of a weight at a time: only of these there are several copies
 _GROWTH = 10.0  # of the damping while the matrix is not positive definite
 
 
@@ -39,95 +41,97 @@ def gptq(task: Rounding) -> QTensor:
 
     With `clip`, a row has clipped ranges where its outputs err less with these than with whole ones.
     """
-    moments, groups = inputs_of(task), grouped(task.weight, task.scheme).float()
-    whole = _solved(task, clip=False)
-    if task.clip:
-        clipped = _solved(task, clip=True)
-        errors = [
-            output_error(groups - to_real(one.integers, one.scale, one.zero), moments)
-            for one in (whole, clipped)
-        ]
-        whole = whole.where((errors[0] <= errors[1]).view(-1, 1, 1), clipped)
-    return QTensor.of(
-        whole.integers, whole.scale, whole.zero, task.scheme, tuple(task.weight.shape), scales=whole.dtype
-    )
+    weight, scheme, moments = task.weight, task.scheme, inputs_of(task)
+    columns = Columns.of(moments, task.damping)
+    # Rows are independent of each other; where groups have moments of their own, all go together.
+    rows = _ROWS if len(moments) == 1 else len(weight)
+    found = []
+    fits = [fit_weight(weight, scheme, clip=clip) for clip in ((False, True) if task.clip else (False,))]
+    for start in range(0, len(weight), rows):
+        part = slice(start, start + rows)
+        groups = grouped(weight[part], scheme).float()
+        tried = [_solved(groups, scale[part], zero[part], scheme, columns) for scale, zero, _ in fits]
+        found.append(tried[0] if len(tried) == 1 else _better(groups, moments, *tried))
+    integers, scale, zero = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return QTensor.of(integers, scale, zero, scheme, tuple(weight.shape), scales=fits[0][2])
 
 
-@dataclass(frozen=True, eq=False)
-class _Solved:
-    """Integers `[rows, groups, size]` with scales and zero points `[rows, groups, 1]`."""
+class _Solved(NamedTuple):
+    """Integers `[rows, groups, size]`, int8, with scales and zero points `[rows, groups, 1]`."""
 
     integers: Tensor
     scale: Tensor
     zero: Tensor
-    #: That keeps the scales.
-    dtype: torch.dtype
-
-    def where(self, keep: Tensor, other: _Solved) -> _Solved:
-        """These in the rows of `keep`, others in the rest."""
-        return _Solved(
-            torch.where(keep, self.integers, other.integers),
-            torch.where(keep, self.scale, other.scale),
-            torch.where(keep, self.zero, other.zero),
-            self.dtype,
-        )
 
 
-def _solved(task: Rounding, *, clip: bool) -> _Solved:
-    weight, scheme, moments = task.weight, task.scheme, inputs_of(task)
-    scale, zero, dtype = fit_weight(weight, scheme, clip=clip)
-    size = grouped(weight, scheme).shape[-1]
-    scales, zeros = (
-        one.expand(len(weight), -1, size).flatten(1).unflatten(0, (len(moments), -1)) for one in (scale, zero)
-    )
+def _solved(groups: Tensor, scale: Tensor, zero: Tensor, scheme: Scheme, columns: Columns) -> _Solved:
+    size = groups.shape[-1]
 
     def decide(now: Tensor, column: int, _: Tensor) -> tuple[Tensor, Tensor]:
-        s, z = scales[:, :, column], zeros[:, :, column]
+        # A column of a group of outputs is one of the row's groups of weights.
+        s, z = (one[:, column // size].view(now.shape) for one in (scale, zero))
         chosen = to_integers(now, s, z, scheme)
         return chosen, to_real(chosen, s, z)
 
-    integers = compensated(weight.flatten(1).float(), moments, task.damping, decide)
-    return _Solved(integers.unflatten(1, (-1, size)), scale, zero, dtype)
+    integers = compensated(groups.flatten(1), columns, decide)
+    return _Solved(integers.to(torch.int8).unflatten(1, (-1, size)), scale, zero)
 
 
-def compensated(matrix: Tensor, moments: Tensor, damping: float, decide: Decide) -> Tensor:
+def _better(groups: Tensor, moments: Tensor, one: _Solved, other: _Solved) -> _Solved:
+    """For each row the one whose outputs err less."""
+    errors = [output_error(groups - to_real(*each), moments) for each in (one, other)]
+    keep = (errors[0] <= errors[1]).view(-1, 1, 1)
+    return _Solved(*(torch.where(keep, *both) for both in zip(one, other, strict=True)))
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """How the error of each column of a weight passes on to those that come after it."""
+
+    #: Columns by falling input power: the last, which nothing can make up for, matter least.
+    order: Tensor
+    #: The upper Cholesky factor of the inverse of the damped moments in this order, `[groups, k, k]`.
+    factor: Tensor
+
+    @classmethod
+    def of(cls, moments: Tensor, damping: float) -> Columns:
+        """From the moments of the inputs `[groups, k, k]`.
+
+        Args:
+            moments: symmetric and not negative; may be singular.
+            damping: what to add to their diagonal, as a share of its mean.
+        """
+        order = moments.diagonal(dim1=1, dim2=2).mean(0).argsort(descending=True)
+        return cls(order, _factor(moments[:, order][:, :, order], damping))
+
+    @property
+    def costs(self) -> Tensor:
+        """What a squared error in each column costs once later columns have made up for it, `[groups, k]`."""
+        return self.factor.diagonal(dim1=1, dim2=2).square().reciprocal()[:, self.order.argsort()]
+
+
+def compensated(matrix: Tensor, columns: Columns, decide: Decide) -> Tensor:
     """Integers `[outputs, k]` for a matrix, column by column, each making up for those before.
-
-    Columns go in the order of falling input power, so that the last, which nothing can make up for, matter
-    least.
 
     Args:
         matrix: float32 `[outputs, k]`.
-        moments: of the inputs, `[groups, k, k]`.
-        damping: what to add to their diagonal, as a share of its mean.
+        columns: their order, and how errors pass on.
         decide: chooses the integers of one column.
     """
-    order, factor = _ordered(moments, damping)
-    left, columns = matrix.unflatten(0, (moments.shape[0], -1))[:, :, order], order.tolist()
+    order, factor = columns.order, columns.factor
+    left, places = matrix.unflatten(0, (len(factor), -1))[:, :, order], order.tolist()
     integers = torch.empty_like(left)
     for start in range(0, left.shape[2], _BLOCK):
         stop = min(start + _BLOCK, left.shape[2])
         errors = torch.zeros_like(left[:, :, start:stop])
         for column in range(start, stop):
             now, root = left[:, :, column], factor[:, None, column, column]
-            integers[:, :, column], real = decide(now, columns[column], root.square().reciprocal())
+            integers[:, :, column], real = decide(now, places[column], root.square().reciprocal())
             error = (now - real) / root
             left[:, :, column:stop] -= error.unsqueeze(2) * factor[:, None, column, column:stop]
             errors[:, :, column - start] = error
         left[:, :, stop:] -= errors @ factor[:, start:stop, stop:]
     return integers[:, :, order.argsort()].flatten(0, 1)
-
-
-def column_costs(moments: Tensor, damping: float) -> Tensor:
-    """What a squared error in each column costs once later columns have made up for it, `[groups, k]`."""
-    order, factor = _ordered(moments, damping)
-    return factor.diagonal(dim1=1, dim2=2).square().reciprocal()[:, order.argsort()]
-
-
-def _ordered(moments: Tensor, damping: float) -> tuple[Tensor, Tensor]:
-    """The order of columns by falling input power, and the factor of the moments in this order."""
-    order = moments.diagonal(dim1=1, dim2=2).mean(0).argsort(descending=True)
-    return order, _factor(moments[:, order][:, :, order], damping)
 
 
 def _factor(moments: Tensor, damping: float) -> Tensor:

@@ -18,7 +18,7 @@ from demiglace.passes import Context
 from demiglace.quantization import Layer
 from demiglace_quantizers._budget import Place, Rows, geometric_mean, place_of
 from demiglace_quantizers._by_inputs import has_own_rows
-from demiglace_quantizers._gptq import column_costs
+from demiglace_quantizers._gptq import Columns
 from demiglace_quantizers._moments import input_moments
 
 _TINY = 1e-100  # the power of a row of zeros
@@ -70,7 +70,7 @@ def _columns(
     damping: float,
     context: Context,
 ) -> dict[Place, Tensor]:
-    """By the weight's place, `column_costs` as a share of the mean square of its inputs, `[groups, k]`."""
+    """By the weight's place, `Columns.costs` as a share of the mean square of its inputs, `[groups, k]`."""
     solvable = {layer.name: layer for layer in layers if has_own_rows(layer, layers)}
     found: dict[Place, Tensor] = {}
     for stage in _bounded(execution_order(model, batches.first(), solvable), solvable):
@@ -102,4 +102,4 @@ def _bounded(stages: list[list[str]], layers: Mapping[str, Layer]) -> Iterator[l
 
 def _shares(moments: Tensor, damping: float) -> Tensor:
     mean = moments.diagonal(dim1=1, dim2=2).mean()
-    return column_costs(moments, damping) / torch.where(mean > 0, mean, 1.0)
+    return Columns.of(moments, damping).costs / torch.where(mean > 0, mean, 1.0)

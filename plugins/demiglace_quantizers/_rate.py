@@ -11,7 +11,7 @@ from demiglace.calibration import calibration_batches
 from demiglace.quantization import Layer, QTensor, Rounding, RoundingMethod, Scheme, inputs_of
 from demiglace_quantizers._budget import Budget, Rows, place_of
 from demiglace_quantizers._by_inputs import round_by_inputs
-from demiglace_quantizers._gptq import compensated
+from demiglace_quantizers._gptq import Columns, compensated
 from demiglace_quantizers._importance import by_outputs, by_size
 from demiglace_quantizers._lagrangian import cheapest
 from demiglace_quantizers._nearest import Rounded, alike, round_each
@@ -84,20 +84,21 @@ class _Rounding:
     def by_inputs(self, task: Rounding) -> QTensor:
         """Each column makes up for what those before it lost; what was zero stays zero."""
         moments = inputs_of(task)
+        columns = Columns.of(moments, task.damping)
+        power = float(moments.diagonal(dim1=1, dim2=2).mean())
 
         def attempt(rows: Rows, steps: Tensor) -> QTensor:
-            return rows.packed(_compensated(rows, steps, moments, task.damping), steps)
+            return rows.packed(_compensated(rows, steps, columns, power), steps)
 
         return self._budget.fitted(place_of(task.weight), attempt)
 
 
-def _compensated(rows: Rows, steps: Tensor, moments: Tensor, damping: float) -> Tensor:
-    table = rows.integers(steps)[1]
-    usual = rows.usual * moments.diagonal(dim1=1, dim2=2).mean()
-    own, keep = (one.unflatten(0, (len(moments), -1)) for one in (steps[:, 0], rows.matrix != 0))
+def _compensated(rows: Rows, steps: Tensor, columns: Columns, power: float) -> Tensor:
+    table, usual = rows.integers(steps)[1], rows.usual * power
+    own, keep = (one.unflatten(0, (len(columns.factor), -1)) for one in (steps[:, 0], rows.matrix != 0))
 
     def decide(now: Tensor, column: int, cost: Tensor) -> tuple[Tensor, Tensor]:
         chosen = cheapest(now / own, cost / usual, table) * keep[:, :, column]
         return chosen, chosen * own
 
-    return compensated(rows.matrix, moments, damping, decide)
+    return compensated(rows.matrix, columns, decide)

@@ -3,6 +3,8 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import demiglace
 from demiglace.data import Data
@@ -11,7 +13,7 @@ from demiglace.graph import ModelGraph, apply
 from demiglace.passes import Context
 from demiglace.plugins import hooks
 from demiglace.quantization import METHODS, QTensor, Rounding, Scheme, round_weight, rounding_method
-from demiglace_quantizers import _methods
+from demiglace_quantizers import _gptq, _methods
 from demiglace_quantizers.static import Static, StaticConfig
 from demiglace_quantizers.weight_only import WeightOnly, WeightOnlyConfig
 
@@ -66,6 +68,41 @@ def test_gptq_clips_the_ranges_of_rows_where_that_serves_their_outputs():
         errors[clip] = ((error @ moments[0]) * error).sum(1)
     assert (errors[True] <= errors[False] + 1e-4).all()
     assert float(errors[True].sum()) < 0.9 * float(errors[False].sum())
+
+
+@pytest.mark.parametrize("clip", [False, True])
+def test_gptq_rounds_parts_of_a_weight_as_it_rounds_the_whole(monkeypatch, clip):
+    torch.manual_seed(0)
+    task = Rounding(torch.randn(23, 32), Scheme(3, symmetric=False, group=8), _moments(32), clip=clip)
+    whole = METHODS["gptq"].round(task)
+    monkeypatch.setattr(_gptq, "_ROWS", 5)
+    parts = METHODS["gptq"].round(task)
+    assert torch.equal(parts.codes, whole.codes)
+    assert torch.equal(parts.scale, whole.scale)
+    assert torch.equal(parts.zero_point, whole.zero_point)
+
+
+class Largest(TorchDispatchMode):
+    """Keeps the bytes of the largest tensor that is made, views of another apart."""
+
+    def __init__(self, other):
+        super().__init__()
+        self.place, self.bytes = other.untyped_storage().data_ptr(), 0
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        made = operator(*args, **(kwargs or {}))
+        for one in tree_leaves(made):
+            if isinstance(one, torch.Tensor) and one.untyped_storage().data_ptr() != self.place:
+                self.bytes = max(self.bytes, one.untyped_storage().nbytes())
+        return made
+
+
+def test_gptq_makes_no_copy_of_a_large_weight():
+    weight = torch.randn(20000, 32)
+    task = Rounding(weight, Scheme(4, symmetric=False, group=8), _moments(32))
+    with Largest(weight) as largest:
+        METHODS["gptq"].round(task)
+    assert largest.bytes < 0.6 * weight.nbytes
 
 
 def test_adaround_never_moves_a_weight_by_more_than_a_step():

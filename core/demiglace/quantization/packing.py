@@ -31,10 +31,10 @@ def pack(integers: Tensor, bits: int) -> Tensor:
     values, octets = _unit(bits)
     if octets == 1 and values == 1:
         return integers.to(torch.int8).view(torch.uint8)
-    spare = -integers.shape[-1] % values
-    units = F.pad(integers.long() & ((1 << bits) - 1), (0, spare)).unflatten(-1, (-1, values))
-    words = (units << _steps(values, bits, integers.device)).sum(-1, keepdim=True)
-    return (words >> _steps(octets, 8, integers.device) & 0xFF).to(torch.uint8).flatten(-2)
+    spare, wide = -integers.shape[-1] % values, _wide(octets)
+    units = F.pad(integers.to(wide) & ((1 << bits) - 1), (0, spare)).unflatten(-1, (-1, values))
+    words = (units << _steps(values, bits, integers.device).to(wide)).sum(-1, keepdim=True, dtype=wide)
+    return (words >> _steps(octets, 8, integers.device).to(wide) & 0xFF).to(torch.uint8).flatten(-2)
 
 
 def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
@@ -45,7 +45,7 @@ def unpack(packed: Tensor, bits: int, count: int) -> Tensor:
     values, octets = _unit(bits)
     if octets == 1 and values == 1:
         return packed.view(torch.int8)
-    wide = torch.int16 if octets == 1 else torch.int32 if octets <= 3 else torch.int64
+    wide = _wide(octets)
     units = packed.to(wide).unflatten(-1, (-1, octets))
     placed = torch.bitwise_left_shift(units, _steps(octets, 8, packed.device).to(wide))
     words = placed.sum(-1, keepdim=True, dtype=wide)
@@ -59,6 +59,11 @@ def _unit(bits: int) -> tuple[int, int]:
     """How many integers fill whole bytes, and how many bytes."""
     whole = math.lcm(bits, 8)
     return whole // bits, whole // 8
+
+
+def _wide(octets: int) -> torch.dtype:
+    """Where a unit of so many bytes fits below the sign."""
+    return torch.int16 if octets == 1 else torch.int32 if octets <= 3 else torch.int64
 
 
 def _steps(count: int, step: int, device: torch.device) -> Tensor:
