@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from demiglace.graph import ModelGraph
     from demiglace.quantization import Layer, QTensor, Scheme
 
+_ELEMENTS = 1 << 20  # of a weight whose error is found at a time
 _HINT = "name linear, convolution, embedding or attention layers with floating-point weights"
 
 
@@ -141,15 +142,31 @@ def weight_figures(original: Tensor, quantized: QTensor) -> dict[str, Any]:
     """What rounding cost one weight: error, saturated share, outputs that are all zero."""
     from demiglace.quantization import TensorError
 
-    error = TensorError.between(original, quantized.dequantize())
-    integers, scheme = quantized.integers, quantized.scheme
-    ends = (integers == scheme.low) | (integers == scheme.high)
-    dead = int((original.detach().flatten(1) == 0).all(1).sum())
+    parts = list(_parts(original.detach(), quantized))
+    error = TensorError.over((weight, rounded.dequantize()) for weight, rounded in parts)
+    at_ends = sum(map(_at_ends, (rounded for _, rounded in parts)))
     return {
-        "bits": scheme.bits,
+        "bits": quantized.bits,
         "stored_bits": round(quantized.stored_bits() / quantized.numel(), 3),
         "sqnr": round(error.sqnr, 2),
         "cosine": round(error.cosine, 6),
-        "at_ends": round(float(ends.float().mean()), 6),
-        "dead_channels": dead,
+        "at_ends": round(at_ends / max(1, quantized.numel()), 6),
+        "dead_channels": sum(int((weight.flatten(1) == 0).all(1).sum()) for weight, _ in parts),
     }
+
+
+def _parts(original: Tensor, quantized: QTensor) -> Iterator[tuple[Tensor, QTensor]]:
+    """Some rows of a weight at a time: a large one as real numbers is as much memory as the original."""
+    import torch
+
+    rows = max(1, _ELEMENTS // max(1, original[0].numel()))
+    for weight, index in zip(
+        original.split(rows), torch.arange(len(original), device=original.device).split(rows), strict=True
+    ):
+        yield weight, quantized.rows(index)
+
+
+def _at_ends(quantized: QTensor) -> int:
+    """How many integers are the smallest or the largest."""
+    integers, scheme = quantized.integers, quantized.scheme
+    return int(((integers == scheme.low) | (integers == scheme.high)).sum())

@@ -153,7 +153,7 @@ def output_moments(
     grams = {name: OutputGram() for name in tables}
     weights = [weight for layer in tables.values() for weight in layer.weights.values()]
     try:
-        with differentiable(weights):
+        with differentiable(weights, model.module):
             calibrate(model, batches, grams, context, loss=partial(projected, generator=context.rng()))
     except UsageError as error:
         context.warn(f"embeddings are rounded to the nearest: {error}")

@@ -47,3 +47,13 @@ def test_the_gram_of_gradients_tells_what_a_change_of_the_output_does():
     halves = module[2].weight.detach().unflatten(1, (2, 5)).transpose(0, 1)
     expected = (halves.transpose(1, 2) @ halves).mean(0)
     torch.testing.assert_close(gram.matrix, expected, rtol=0.15, atol=0.02)
+
+
+def test_only_wanted_parameters_of_a_module_are_differentiable_and_all_are_as_before_at_the_end():
+    module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    module[0].weight.requires_grad_(False)
+    module[1].bias.requires_grad_(False)
+    before = [one.requires_grad for one in module.parameters()]
+    with differentiable([module[0].weight], module):
+        assert [one.requires_grad for one in module.parameters()] == [True, False, False, False]
+    assert [one.requires_grad for one in module.parameters()] == before

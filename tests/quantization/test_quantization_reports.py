@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 import demiglace
+from demiglace.quantization import Scheme, TensorError, round_weight
+from demiglace_quantizers import _layers
 
 
 def test_the_record_of_a_quantizer_is_json_with_every_layer_and_its_error(tmp_path):
@@ -21,3 +23,17 @@ def test_the_record_of_a_quantizer_is_json_with_every_layer_and_its_error(tmp_pa
     assert step["figures"]["folded"] == ["0"]
     assert all(row["sqnr"] > 30 for row in step["figures"]["quantized"])
     assert "8-bit weights" in step["words"]
+
+
+def test_the_error_of_a_weight_is_the_same_found_in_parts(monkeypatch):
+    torch.manual_seed(0)
+    weight = torch.randn(13, 4, 2, 2)
+    weight[5] = 0
+    rounded = round_weight(weight, Scheme(4, symmetric=False, group=8))
+    whole = _layers.weight_figures(weight, rounded)
+    error = TensorError.between(weight, rounded.dequantize())
+    monkeypatch.setattr(_layers, "_ELEMENTS", 40)
+    assert _layers.weight_figures(weight, rounded) == whole
+    assert (whole["sqnr"], whole["cosine"]) == (round(error.sqnr, 2), round(error.cosine, 6))
+    assert whole["dead_channels"] == 1
+    assert 1 / 8 <= whole["at_ends"] < 0.5

@@ -41,13 +41,22 @@ def undisturbed(
 
 
 @contextmanager
-def differentiable(parameters: Iterable[Tensor]) -> Iterator[None]:
-    """Let autograd see frozen parameters too; they are frozen again at the end."""
-    frozen = [one for one in parameters if not one.requires_grad]
-    for one in frozen:
-        one.requires_grad_(True)
+def differentiable(parameters: Iterable[Tensor], module: nn.Module | None = None) -> Iterator[None]:
+    """Let autograd see these parameters, frozen ones too; all are as before at the end.
+
+    Args:
+        parameters: whose gradients, or those of what they give, are wanted.
+        module: whose other parameters are frozen meanwhile, so that no inputs of layers are kept for
+            gradients that nobody wants.
+    """
+    wanted = {id(one): one for one in parameters}
+    others = [] if module is None else [one for one in module.parameters() if id(one) not in wanted]
+    changed = [one for one in wanted.values() if not one.requires_grad]
+    changed += [one for one in others if one.requires_grad]
+    for one in changed:
+        one.requires_grad_(not one.requires_grad)
     try:
         yield
     finally:
-        for one in frozen:
-            one.requires_grad_(False)
+        for one in changed:
+            one.requires_grad_(not one.requires_grad)

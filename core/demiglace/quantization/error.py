@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -23,11 +24,20 @@ class TensorError:
     @classmethod
     def between(cls, original: Tensor, approximation: Tensor) -> TensorError:
         """The error of `approximation`, of the original's shape."""
-        first, second = original.detach().flatten().float(), approximation.detach().flatten().float()
-        signal, noise = float(first.square().sum()), float((first - second).square().sum())
-        length = math.sqrt(signal * float(second.square().sum()))
-        same = 1.0 if noise == 0 else 0.0
-        return cls(_decibel(signal, noise), float(torch.dot(first, second)) / length if length else same)
+        return cls.over([(original, approximation)])
+
+    @classmethod
+    def over(cls, parts: Iterable[tuple[Tensor, Tensor]]) -> TensorError:
+        """The error of a tensor of which there are only parts at a time, each with its approximation."""
+        signal = noise = power = product = 0.0
+        for original, approximation in parts:
+            first, second = original.detach().flatten().float(), approximation.detach().flatten().float()
+            signal += float(first.square().sum())
+            noise += float((first - second).square().sum())
+            power += float(second.square().sum())
+            product += float(torch.dot(first, second))
+        length, same = math.sqrt(signal * power), 1.0 if noise == 0 else 0.0
+        return cls(_decibel(signal, noise), product / length if length else same)
 
 
 def _decibel(signal: float, noise: float) -> float:

@@ -27,14 +27,15 @@ def fit_weight(
     """
     weight = weight.detach()
     groups = grouped(weight, scheme, axis)
-    low, high = groups.flatten(1).aminmax(dim=1)
-    dtype = scale_dtype(torch.maximum(-low, high), scheme)
+    least, most = groups.flatten(1).aminmax(dim=1)
+    dtype = scale_dtype(torch.maximum(-least, most), scheme)
     if not clip:
         return *fit(*full_range(groups, scheme), scheme, dtype), dtype
     along = None if importance is None else importance.view(1, groups.shape[1], -1).float()
     parts = [groups] if scheme.per_tensor else groups.split(_ROWS)
     ranges = [least_squares_range(part.float(), scheme, dtype, along) for part in parts]
-    return *fit(*(torch.cat(ends) for ends in zip(*ranges, strict=True)), scheme, dtype), dtype
+    low, high = (torch.cat(ends) for ends in zip(*ranges, strict=True))
+    return *fit(low, high, scheme, dtype), dtype
 
 
 def round_weight(
