@@ -68,7 +68,7 @@ def _solved(groups: Tensor, scale: Tensor, zero: Tensor, scheme: Scheme, columns
     size = groups.shape[-1]
 
     def decide(now: Tensor, column: int, _: Tensor) -> tuple[Tensor, Tensor]:
-        # A column of a group of outputs is one of the row's groups of weights.
+        # Each column lies in one group of weights, which has one scale in each row.
         s, z = (one[:, column // size].view(now.shape) for one in (scale, zero))
         chosen = to_integers(now, s, z, scheme)
         return chosen, to_real(chosen, s, z)
