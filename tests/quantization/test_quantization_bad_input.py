@@ -113,6 +113,26 @@ def test_a_weight_that_is_not_finite_is_refused_by_its_name(options, poison):
         _run(module, options)
 
 
+class Hollow(nn.Module):
+    """One of its layers has no outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head, self.none = nn.Linear(8, 16), nn.Linear(16, 4), nn.Linear(16, 0)
+
+    def forward(self, x):
+        hidden = self.body(x).relu()
+        return torch.cat([self.head(hidden), self.none(hidden)], 1)
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.parametrize("options", POST_TRAINING)
+def test_a_layer_without_weights_is_left_alone(options):
+    result = _run(Hollow().eval(), options)
+    assert result.model(VALUES).shape == (32, 4)
+    assert result.model(VALUES).isfinite().all()
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from demiglace.graph.edits import Cut
 
 _SEED = 20_201
+_FACTORS = 10_007
+"""Random factors, which repeat: a prime, so that they fall on other places in each row."""
 _FAINT = 1e-3
 """The share of a run's largest output below which the size of another is not taken for its own."""
 
@@ -102,8 +104,11 @@ def shaken(tensors: Mapping[str, Tensor], names: Iterable[str]) -> dict[str, Ten
     found = dict(tensors)
     for name in sorted(names):
         if is_number(found[name]):
-            noise = torch.rand(found[name].shape, generator=generator).to(found[name].device)
-            found[name] = found[name] * (0.7 + 0.6 * noise).to(found[name].dtype)
+            tensor = found[name]
+            factors = 0.7 + 0.6 * torch.rand(_FACTORS, generator=generator, dtype=torch.float64)
+            repeats = -(-tensor.numel() // _FACTORS)
+            factors = factors.to(tensor).repeat(repeats)[: tensor.numel()]
+            found[name] = tensor * factors.view(tensor.shape)
     return found
 
 

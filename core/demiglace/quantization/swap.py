@@ -52,6 +52,8 @@ def refusal(module: nn.Module) -> str | None:
     base = _base(module)
     if base is None:
         return f"there is no integer form of {types_of(module)[0]}"
+    if any(one.numel() == 0 for one in module.parameters(recurse=False)):
+        return "it has no weights: a dimension is 0"
     if isinstance(module, Layer):
         return None
     if type(module).forward is not base.forward:
