@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from math import prod
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator
@@ -140,9 +141,10 @@ class StructuralEditor(Editor[StructuralConfig]):
             scored = self._scored_anew(model, [group for group, _ in scored], removed, context)
             removed = self._removed(model, scored, share * step / steps)
         chosen = [(group, units) for (group, _), units in zip(scored, removed, strict=True)]
-        self._report(model, context, chosen)
+        edits = removal_edits(model, chosen)
+        self._report(model, context, chosen, edits)
         self._say_what_limits_keep(model, context, chosen, share)
-        yield from removal_edits(model, chosen)
+        yield from edits
 
     def selection(self, model: ModelGraph) -> Selection[Group]:
         """The groups that the selectors take.
@@ -256,13 +258,23 @@ class StructuralEditor(Editor[StructuralConfig]):
             removed.update(zip(numbers, units, strict=True))
         return [removed[number] for number in range(len(scored))]
 
-    def _report(self, model: ModelGraph, context: Context, chosen: Sequence[tuple[Group, Tensor]]) -> None:
-        from demiglace.graph import parameters_after, removal_of
+    def _report(
+        self,
+        model: ModelGraph,
+        context: Context,
+        chosen: Sequence[tuple[Group, Tensor]],
+        edits: Sequence[Cut | SetAttr],
+    ) -> None:
+        from demiglace.graph import Cut
 
-        removal, cuts = removal_of(model, chosen)
-        after = parameters_after(model, removal)
-        names = tuple(name for name in after if any(tensor == name for tensor, _ in cuts))
-        context.ask(Asked("parameters", sum(after[name] for name in names), over=names))
+        left = {(one.tensor, one.dim): len(one.kept) for one in edits if isinstance(one, Cut)}
+        touched = {tensor for tensor, _ in left}
+        shapes = {name: one.shape for name, one in model.module.named_parameters() if name in touched}
+        parameters = sum(
+            prod(left.get((name, dim), size) for dim, size in enumerate(shape))
+            for name, shape in shapes.items()
+        )
+        context.ask(Asked("parameters", parameters, over=tuple(shapes)))
         context.figures["groups"] = {
             f"{number}:{group.name}": {"units": group.units, "removed": len(units)}
             for number, (group, units) in enumerate(chosen)

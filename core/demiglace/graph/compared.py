@@ -83,9 +83,9 @@ def converted(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.to(dtype, copy=True) if tensor.is_floating_point() else tensor
 
 
-def _removed(size: int, kept: Sequence[int]) -> Tensor:
+def _removed(size: int, cut: Cut) -> Tensor:
     gone = torch.ones(size, dtype=torch.bool)
-    gone[list(kept)] = False
+    gone[cut.index] = False
     return gone.nonzero()[:, 0]
 
 
@@ -94,7 +94,7 @@ def mask(tensors: Mapping[str, Tensor], cuts: Mapping[tuple[str, int], Cut]) -> 
     for (name, dim), cut in cuts.items():
         tensor = tensors[name]
         if is_number(tensor):
-            gone = _removed(tensor.shape[dim], cut.kept).to(tensor.device)
+            gone = _removed(tensor.shape[dim], cut).to(tensor.device)
             tensor.index_fill_(dim, gone, 0.0)
 
 
@@ -116,8 +116,7 @@ def cut_tensor(name: str, tensor: Tensor, cuts: Mapping[tuple[str, int], Cut]) -
     """What a cut leaves of a tensor."""
     for dim in range(tensor.dim()):
         if (name, dim) in cuts:
-            kept = torch.tensor(cuts[name, dim].kept, device=tensor.device)
-            tensor = tensor.index_select(dim, kept)
+            tensor = tensor.index_select(dim, cuts[name, dim].index.to(tensor.device))
     return tensor
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
@@ -27,6 +28,13 @@ class Cut:
     dim: int
     #: Kept indices, ascending, at least one.
     kept: tuple[int, ...]
+
+    @cached_property
+    def index(self) -> Tensor:
+        """The kept indices as int64 `[count]`, on the CPU."""
+        import torch
+
+        return torch.tensor(self.kept)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class Removal:
         for (tensor, dim), edit in cuts.items():
             labels = tracer.slots[tensor][dim].labels
             gone = torch.ones(len(labels), dtype=torch.bool)
-            gone[list(edit.kept)] = False
+            gone[edit.index] = False
             removed[tracer.labels.find(labels[gone])] = True
         return cls(tracer, removed)
 

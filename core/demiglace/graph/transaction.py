@@ -111,7 +111,6 @@ def _replace(transaction: Transaction, holder: nn.Module, own: str, value: Tenso
 
 
 def _cut(transaction: Transaction, edit: Cut) -> None:
-    import torch
 
     model = transaction.model
     _refuse_swapped(model)
@@ -122,7 +121,7 @@ def _cut(transaction: Transaction, edit: Cut) -> None:
         raise GraphError(
             f"cannot cut dimension {edit.dim} of {edit.tensor!r}, which has shape {list(tensor.shape)}"
         )
-    index = torch.tensor(edit.kept, device=tensor.device)
+    index = edit.index.to(tensor.device)
     _replace(transaction, holder, own, tensor.data.index_select(edit.dim, index).contiguous())
     if edit.tensor in model.masks:
         _set_mask(transaction, edit.tensor, model.masks[edit.tensor].index_select(edit.dim, index))
