@@ -33,19 +33,24 @@ def python(code: str) -> list[str]:
     return [sys.executable, "-c", code]
 
 
-def fastest(calls: Mapping[str, Callable[[], Any]], rounds: int, block: float) -> dict[str, float]:
-    """Processor seconds of a call of each, by the fastest of some readings that last `block` seconds each."""
-    once = {name: min(spent(call, 1) for _ in range(3)) for name, call in calls.items()}
+def fastest(
+    calls: Mapping[str, Callable[[], Any]],
+    rounds: int,
+    block: float,
+    clock: Callable[[], float] = time.process_time,
+) -> dict[str, float]:
+    """Seconds of a call of each, by the fastest of some readings that last `block` seconds each."""
+    once = {name: min(spent(call, 1, clock) for _ in range(3)) for name, call in calls.items()}
     found: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            found[name].append(spent(call, max(1, round(block / once[name]))))
+            found[name].append(spent(call, max(1, round(block / once[name])), clock))
     return {name: min(readings) for name, readings in found.items()}
 
 
-def spent(call: Callable[[], Any], times: int) -> float:
-    """Processor seconds of one call, as the mean of several."""
-    started = time.process_time()
+def spent(call: Callable[[], Any], times: int, clock: Callable[[], float] = time.process_time) -> float:
+    """Seconds of one call by a clock, of the processor unless told, as the mean of several."""
+    started = clock()
     for _ in range(times):
         call()
-    return (time.process_time() - started) / times
+    return (clock() - started) / times

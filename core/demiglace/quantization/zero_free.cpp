@@ -121,23 +121,22 @@ extern "C" void zero_free_linear(const float* values, int64_t rows, int64_t widt
   Inputs inputs{stride, std::vector<uint8_t>(rows * stride), std::vector<float>(rows),
                 std::vector<float>(rows)};
   const int64_t blocks = (outputs + kOutputs - 1) / kOutputs;
-#pragma omp parallel num_threads(threads) if (threads > 1)
-  {
-#pragma omp for
-    for (int64_t row = 0; row < rows; ++row) {
-      float& scale = inputs.scale[row];
-      float& zero = inputs.zero[row];
-      if (range) {
-        scale = range[0];
-        zero = range[1];
-      } else {
-        fit(values + row * width, width, &scale, &zero);
-      }
-      round_row(values + row * width, width, scale, zero, inputs.codes.data() + row * stride);
+  const bool shared = threads > 1;
+  // Few rows are rounded before threads could be called together for that.
+#pragma omp parallel for num_threads(threads) if (shared && rows > kRows)
+  for (int64_t row = 0; row < rows; ++row) {
+    float& scale = inputs.scale[row];
+    float& zero = inputs.zero[row];
+    if (range) {
+      scale = range[0];
+      zero = range[1];
+    } else {
+      fit(values + row * width, width, &scale, &zero);
     }
-#pragma omp for
-    for (int64_t number = 0; number < blocks; ++number)
-      for (int64_t row = 0; row < rows; row += kRows)
-        kBlocks[(rows - row < kRows ? rows - row : kRows) - 1](inputs, row, weight, number, to);
+    round_row(values + row * width, width, scale, zero, inputs.codes.data() + row * stride);
   }
+#pragma omp parallel for num_threads(threads) if (shared)
+  for (int64_t number = 0; number < blocks; ++number)
+    for (int64_t row = 0; row < rows; row += kRows)
+      kBlocks[(rows - row < kRows ? rows - row : kRows) - 1](inputs, row, weight, number, to);
 }

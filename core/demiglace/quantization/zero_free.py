@@ -17,6 +17,8 @@ from demiglace.machine import PERMUTATION, compiler, compiler_hint, native_libra
 
 _OUTPUTS, _EACH = 16, 4  # of a step
 _WINDOW = 64
+_ALONE = 200_000
+"""Steps times rows up to which one thread computes: 0.2 ms, in which others may not even have woken up."""
 _SOURCE = Path(__file__).with_suffix(".cpp")
 _SETS = ("avx512f", "avx512bw", "avx512vl", "avx512vnni", "avx512vbmi")
 _FLAGS = tuple(f"-m{one}" for one in _SETS)
@@ -114,10 +116,12 @@ def zero_free_linear(
     *rows, columns = values.shape
     count = outputs.shape[1]
     output = values.new_empty(*rows, count)
+    length = math.prod(rows)
+    threads = torch.get_num_threads() if length * len(steps) > _ALONE else 1
     _library().zero_free_linear(
-        *(values.data_ptr(), math.prod(rows), columns, None if inputs is None else inputs.data_ptr()),
+        *(values.data_ptr(), length, columns, None if inputs is None else inputs.data_ptr()),
         *(begins.data_ptr(), windows.data_ptr(), steps.data_ptr(), outputs.data_ptr(), count),
-        *(output.data_ptr(), torch.get_num_threads()),
+        *(output.data_ptr(), threads),
     )
     return output
 
