@@ -43,7 +43,7 @@ Measured in float64 on 473 networks of one pattern each, of which one cut at a t
 one index, by all, or by an exchange of two axes: right cuts differ by 2e-14 at most; of 1,859 wrong cuts
 that were refused, 1,099 by their outputs, these differ by 1.5e-3 at least, in the median by 0.9. The other
 32 do not change what the network computes, such as the bias of a key under a softmax. In float32, in which
-networks of more parameters are compared, right cuts of the 17 in docs/reference/coverage.md differ by 6e-4 at
+networks of more parameters are compared, right cuts of the 17 in docs/reference/coverage.md differ by 7e-4 at
 most (wide_resnet101_2), which is between; most of that is rounding of the run that balances the layers, and a
 cut that differs more is compared with a run of its own before it is refused.
 """
