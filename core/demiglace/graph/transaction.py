@@ -111,7 +111,6 @@ def _replace(transaction: Transaction, holder: nn.Module, own: str, value: Tenso
 
 
 def _cut(transaction: Transaction, edit: Cut) -> None:
-
     model = transaction.model
     _refuse_swapped(model)
     holder, own = locate(model.module, edit.tensor)
