@@ -22,7 +22,7 @@ def export(
     """The forward of `module` on its example, by `torch.export` without tracing Python bytecode.
 
     Parameters keep their qualified names. The module keeps its modes and its values. Nodes do not tell the
-    lines of Python that they come from, which takes a sixth of the time to find out.
+    lines of Python that they come from, which takes time to find out and which nobody asks for.
 
     Args:
         module: any module.

@@ -27,7 +27,7 @@ class GroupsOnOneThread(TorchDispatchMode):
     """While active, convolutions in groups run on one thread in double precision on the CPU.
 
     Torch runs each group by itself there: a depthwise convolution is hundreds of tiny products. It takes
-    them apart from inputs with the channels last ten times slower than from contiguous ones.
+    them apart from inputs with the channels last two to seven times slower than from contiguous ones.
     """
 
     def __torch_dispatch__(
