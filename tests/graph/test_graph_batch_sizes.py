@@ -97,28 +97,41 @@ def test_a_graph_that_does_not_know_how_one_item_is_treated_is_refused(kind):
 
 @pytest.fixture
 def exports(monkeypatch):
-    """Whether each export left the batch size free, in order."""
+    """The batch size of each export, in order; 0 where it was left free."""
     made = []
 
-    def noted(*args, free_batch=True, **kwargs):
-        made.append(free_batch)
-        return export(*args, free_batch=free_batch, **kwargs)
+    def noted(module, example, *, free_batch=True, **kwargs):
+        made.append(0 if free_batch else len(example.args[0]))
+        return export(module, example, free_batch=free_batch, **kwargs)
 
-    monkeypatch.setattr("demiglace.graph.export.export", noted)
+    for home in ("graph.export", "graph.plain.lowering"):
+        monkeypatch.setattr(f"demiglace.{home}.export", noted)
     return made
 
 
-@pytest.mark.parametrize(("kind", "free"), [(Alone, [False]), (Fixed, [False, True])])
-def test_only_a_model_that_becomes_a_graph_is_exported_with_its_batch_size_free(exports, kind, free):
+class Summing(Fixed):
+    """The batch size decides on a number besides, which no multiple of it is."""
+
+    def forward(self, x):
+        return super().forward(x) * torch.arange(x.shape[0] + 1).sum()
+
+
+@pytest.mark.parametrize(
+    ("kind", "form", "sizes"),
+    [(Alone, "module", [2]), (Fixed, "graph", [2, 13]), (Summing, "graph", [2, 13, 0])],
+)
+def test_a_model_is_exported_no_more_often_than_its_form_asks_for(exports, kind, form, sizes):
     model = graph(kind(), 2, 5)
     _, verified = apply_verified(model, halves(model))
     assert verified is not None
-    assert verified.form == ("graph" if True in free else "module")
-    assert exports == free
+    assert verified.form == form
+    assert exports == sizes
+    for size in (1, 2, 7):
+        assert len(model.module(torch.randn(size, 5))) == size
 
 
 def test_a_model_that_was_exported_is_not_exported_again(exports):
     model = graph(Fixed(), 2, 5)
     assert model.exported is model.specialized
-    assert model.traced is model.traced_exported
-    assert exports == [True]
+    assert model.traced is model.traced_form
+    assert exports == [0]

@@ -10,7 +10,6 @@ from demiglace.graph.model_graph import types_of
 from demiglace.graph.plain.flow import Flow, is_size, written
 from demiglace.graph.plain.module import PlainGraph
 from demiglace.graph.plain.nodes import GraphData, Node, NodeRef, TensorRef
-from demiglace.graph.plain.reading import Reader
 from demiglace.recipe.selectors import ROOT
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def residual_branches(model: ModelGraph) -> Branches:
         GraphError: when the model cannot be traced, or calls what a plain-data graph cannot hold.
     """
     module = model.module
-    data = module.graph_data if isinstance(module, PlainGraph) else Reader(model.exported).data()
+    data = module.graph_data if isinstance(module, PlainGraph) else model.graph_form.data
     return _Finder(module, data).all()
 
 

@@ -34,7 +34,7 @@ def macs_by_node(model: ModelGraph) -> dict[str, int]:
     """Multiply-accumulates of each call on the traced example, by the names of `model.branches`."""
     from demiglace.graph.plain import PlainGraph, traced_names
 
-    removal = Removal.of(model.traced_exported.tracer, {})
+    removal = Removal.of(model.traced_form.tracer, {})
     found = {call.name: _of_call(call, removal) for call in removal.tracer.calls}
     names = (
         traced_names(model)

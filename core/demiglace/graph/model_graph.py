@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from demiglace.graph.edits import StructuralEdit
     from demiglace.graph.groups import Group, Traced
     from demiglace.graph.origins import Origin
+    from demiglace.graph.plain.lowering import GraphForm
 
 
 @dataclass(frozen=True)
@@ -115,25 +116,48 @@ class ModelGraph:
         return known["specialized"]
 
     @property
-    def traced(self) -> Traced:
-        """The specialized graph with its groups; kept until a structural edit. Raises as `exported`."""
-        return self._traced("traced", lambda: self.specialized)
+    def is_exported(self) -> bool:
+        """Whether `exported` is made already."""
+        return "exported" in self._known()
 
     @property
-    def traced_exported(self) -> Traced:
-        """As `traced`, of `exported`: the calls are named as the nodes of the plain-data graph made of it."""
-        traced = self._known().get("traced")
-        if traced is not None and traced.program is self.exported:
-            return traced
-        return self._traced("traced_exported", lambda: self.exported)
+    def graph_form(self) -> GraphForm:
+        """The calls of the model's plain-data graph; kept until a structural edit.
 
-    def _traced(self, name: str, program: Callable[[], ExportedProgram]) -> Traced:
+        Raises:
+            GraphError: as `exported`, and when the model calls what a plain-data graph cannot hold.
+        """
+        from demiglace.graph.plain.lowering import graph_form
+
+        known = self._known()
+        if "graph_form" not in known:
+            known["graph_form"] = graph_form(self)
+        return known["graph_form"]
+
+    @property
+    def traced(self) -> Traced:
+        """The specialized graph with its groups; kept until a structural edit. Raises as `exported`."""
         from demiglace.graph.groups import trace
 
         known = self._known()
-        if name not in known:
-            known[name] = trace(self, program())
-        return known[name]
+        if "traced" not in known:
+            known["traced"] = trace(self, self.specialized)
+        return known["traced"]
+
+    @property
+    def traced_form(self) -> Traced:
+        """As `traced`, its calls named as the nodes of the plain-data graph. Raises as `graph_form`."""
+        from demiglace.graph.groups import trace
+
+        program, known = self.graph_form.program, self._known()
+        traced = known.get("traced")
+        if traced is None and program is self.specialized:
+            return self.traced
+        if traced is not None and traced.program is program:
+            return traced
+        if "traced_form" not in known:
+            known["traced_form"] = trace(self, program)
+        return known["traced_form"]
 
     @property
     def branches(self) -> Branches:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from demiglace.errors import GraphError, VerificationError
@@ -17,8 +18,6 @@ from demiglace.graph.transaction import Transaction, apply
 from demiglace.graph.verify import Reference, Verification, first_line
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from demiglace.graph.model_graph import Example, ModelGraph
     from demiglace.graph.plain import PlainGraph
     from demiglace.graph.trace import Tracer
@@ -113,17 +112,47 @@ def _items(example: Example, tracer: Tracer) -> int:
 def _as_graph(
     model: ModelGraph, edits: list[Edit], reference: Reference, reason: str
 ) -> tuple[Transaction, Verification]:
-    from demiglace.graph.plain import PlainGraph, traced_names
-
-    removal = Removal.of(model.traced_exported.tracer, reference.cuts)
+    removal = Removal.of(model.traced_form.tracer, reference.cuts)
     _check_whole(removal, reference, reason)
-    given = isinstance(model.module, PlainGraph)
+    # The original is another program, which may treat fewer items otherwise. What only training runs, such
+    # as auxiliary heads, is not in a graph of inference.
+    reference = replace(reference.seen_whole(model.module), trained=None)
+    try:
+        return _cut_graph(model, edits, removal, reference, reason, again=False)
+    except VerificationError:
+        return _cut_graph(model, edits, removal, reference, reason, again=True)
+
+
+def _cut_graph(
+    model: ModelGraph, edits: list[Edit], removal: Removal, reference: Reference, reason: str, *, again: bool
+) -> tuple[Transaction, Verification]:
+    """Cut the graph of a module, and compare it with that; `again` takes no outputs that were seen before.
+
+    A graph in which dtypes are written down is then compared with what it computed before the cut.
+    """
+    import torch
+
+    from demiglace.graph.plain import PlainGraph, in_double, keeps_dtypes, traced_names
+
+    module = model.module
+    given = isinstance(module, PlainGraph)
     names = traced_names(model) if given else {}
-    # What only training runs, such as auxiliary heads, is not in a graph of inference.
-    reference, module = replace(reference, trained=None), model.module
     transaction = apply(model, [] if given else [Lower()])
     try:
-        reference, error = _cut_graph(transaction, module, names, edits, removal, reference)
+        graph = model.module
+        assert isinstance(graph, PlainGraph)  # noqa: S101
+        nodes = {names.get(node.name, node.name): node for node in graph.graph_data.nodes}
+        rounds = reference.dtype is torch.float64 and keeps_dtypes(nodes.values())
+        # Else it would be rounded where the original is not.
+        exact = partial(in_double, nodes.values()) if rounds else nullcontext
+        if again:
+            with exact():
+                reference = reference.by(graph, module) if rounds else reference.expecting(module)
+        transaction.remember(rewrite(nodes, removal))
+        for edit in _held(graph, edits):
+            transaction.apply(edit)
+        with exact():
+            return transaction, reference.verification("graph", reason, reference.compare(graph))
     except Exception as failure:
         transaction.rollback()
         if isinstance(failure, GraphError):
@@ -132,37 +161,3 @@ def _as_graph(
             f"the cut fits neither the module nor its graph: {first_line(failure)}; the model was put back",
             hint="leave the layers that it names out by `ignore`, and report the model: a rule is missing",
         ) from failure
-    return transaction, reference.verification("graph", reason, error)
-
-
-def _cut_graph(
-    transaction: Transaction,
-    module: nn.Module,
-    names: Mapping[str, str],
-    edits: Sequence[Edit],
-    removal: Removal,
-    reference: Reference,
-) -> tuple[Reference, float]:
-    """Cut the graph of a module, and compare it with that; gives what it was compared with, and the error.
-
-    `names` holds the names that its nodes were traced by, where they differ.
-    """
-    import torch
-
-    from demiglace.graph.plain import PlainGraph, in_double, keeps_dtypes
-
-    graph = transaction.model.module
-    assert isinstance(graph, PlainGraph)  # noqa: S101
-    nodes = {names.get(node.name, node.name): node for node in graph.graph_data.nodes}
-    double = reference.dtype is torch.float64 and keeps_dtypes(nodes.values())
-    if double:
-        # In its own dtypes it would be rounded where the original is not.
-        with in_double(nodes.values()):
-            reference = reference.by(graph, module)
-    else:
-        reference = reference.expecting(module)
-    transaction.remember(rewrite(nodes, removal))
-    for edit in _held(graph, edits):
-        transaction.apply(edit)
-    with in_double(nodes.values()) if double else nullcontext():
-        return reference, reference.compare(graph)

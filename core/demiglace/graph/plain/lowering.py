@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from demiglace.errors import GraphError
+from demiglace.graph.export import batch_size, export, resized
 from demiglace.graph.model_graph import types_of
 from demiglace.graph.names import named_tensors
 from demiglace.graph.origins import CallerOrigin
+from demiglace.graph.plain.flow import is_size
+from demiglace.graph.plain.free_batch import with_free_batch
 from demiglace.graph.plain.layered import LayeredGraph
 from demiglace.graph.plain.module import PlainGraph
 from demiglace.graph.plain.nodes import GraphData, Node, TensorRef, references
@@ -21,6 +26,54 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from demiglace.graph.model_graph import ModelGraph
+
+
+@dataclass(frozen=True)
+class GraphForm:
+    """What a model's plain-data graph calls, before anything is changed in it."""
+
+    #: The traced graph whose calls are named as the nodes.
+    program: ExportedProgram
+    #: Without its layers' classes; to be copied before it is changed.
+    data: GraphData
+
+
+_FURTHER = 11
+"""Items that a second trace has more than the first: few of a batch's functions are the same for both, such
+as its half rounded down for two and for three. Nothing is computed: many cost the memory of their inputs."""
+
+
+def graph_form(model: ModelGraph) -> GraphForm:
+    """The calls of a model, with its batch size left free where the model allows it.
+
+    Raises:
+        GraphError: as `lower`.
+    """
+    data = None if model.is_exported else _freed(model)
+    if data is not None:
+        return GraphForm(model.specialized, data)
+    return GraphForm(model.exported, Reader(model.exported).data())
+
+
+def _freed(model: ModelGraph) -> GraphData | None:
+    """The graph out of two traces with fixed sizes, which take less time than one with a free batch size."""
+    program, example = model.specialized, model.example
+    if example is None or model.is_exported or not batch_size(example):
+        return None
+    try:
+        larger = resized(example, max(2, batch_size(example)) + _FURTHER)
+        other = export(model.module, larger, free_batch=False)
+    except GraphError:
+        return None
+    if not _same_constants(program, other):
+        return None
+    return with_free_batch(Reader(program).data(), Reader(other).data())
+
+
+def _same_constants(one: ExportedProgram, other: ExportedProgram) -> bool:
+    return one.constants.keys() == other.constants.keys() and all(
+        isinstance(each, Tensor) and each.equal(other.constants[name]) for name, each in one.constants.items()
+    )
 
 
 def lower(model: ModelGraph) -> PlainGraph:
@@ -47,9 +100,9 @@ def lower_layers(model: ModelGraph) -> PlainGraph:
 
 
 def _traced(model: ModelGraph) -> PlainGraph:
-    program = model.exported
-    data = Reader(program).data()
-    tensors = used_tensors(data, _tensors(model.module, program))
+    form = model.graph_form
+    data = deepcopy(form.data)
+    tensors = used_tensors(data, _tensors(model.module, form.program))
     data.layers = described_layers(model.module, data, tensors)
     kept = model.module.state_dict(keep_vars=True)
     data.transient = tuple(
@@ -67,21 +120,16 @@ def traced_names(model: ModelGraph) -> dict[str, str]:
     Raises:
         GraphError: when tracing finds other calls than the graph makes.
     """
-    own = _read_nodes(model.module.graph_data) if isinstance(model.module, PlainGraph) else []
-    traced = Reader(model.exported).data().nodes
+    own = _on_tensors(model.module.graph_data) if isinstance(model.module, PlainGraph) else []
+    traced = _on_tensors(Reader(model.exported).data())
     if [node.op for node in own] != [node.op for node in traced]:
         raise GraphError("tracing the graph gives other calls than it makes")
     return {node.name: other.name for node, other in zip(own, traced, strict=True)}
 
 
-def _read_nodes(data: GraphData) -> list[Node]:
-    """A graph's nodes without the sizes that no node reads since a cut wrote numbers in their place."""
-    read, kept = {one.name for one in references(data.outputs)}, []
-    for node in reversed(data.nodes):
-        if node.name in read or not node.op.startswith("operator."):
-            read |= {one.name for one in node.references()}
-            kept.append(node)
-    return kept[::-1]
+def _on_tensors(data: GraphData) -> list[Node]:
+    """A graph's nodes without those that compute sizes, which tracing puts wherever they are read."""
+    return [node for node in data.nodes if not is_size(node)]
 
 
 def portable(model: ModelGraph) -> PlainGraph | None:
