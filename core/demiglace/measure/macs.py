@@ -11,6 +11,7 @@ from demiglace.graph.eval_mode import eval_mode, own_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+    from torch.utils._python_dispatch import TorchDispatchMode
 
     from demiglace.graph import Example
 
@@ -72,9 +73,30 @@ def _counted(
     from torch.utils.flop_counter import FlopCounterMode
 
     counter = FlopCounterMode(display=False, custom_mapping=_more_products())
-    with own_tensors(module), counter:
+    with own_tensors(module), _plain_norms(), counter:
         functional_call(module, dict(state), args, dict(kwargs))
     return counter.get_total_flops() // 2
+
+
+def _plain_norms() -> TorchDispatchMode:
+    """Take the shape of a batch norm's output for that of its input.
+
+    On the meta device torch finds it by the norm's arithmetic, which takes most of the time of a count.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    norm = torch.ops.aten._native_batch_norm_legit_no_training.default
+
+    class _PlainNorms(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+        ) -> Any:
+            if func is not norm or not args[0].is_meta:
+                return func(*args, **(kwargs or {}))
+            return torch.empty_like(args[0]), args[0].new_empty(0), args[0].new_empty(0)
+
+    return _PlainNorms()
 
 
 def _state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
