@@ -5,7 +5,7 @@ from demiglace.artifact.facts import facts_of
 from demiglace.artifact.loading import Artifact, load, open_artifact
 from demiglace.artifact.manifest import ArtifactInfo, read_info
 from demiglace.artifact.saving import save
-from demiglace.artifact.snapshot import state_digest
+from demiglace.artifact.snapshot import digest_beside, state_digest
 from demiglace.artifact.structures import Build, Model, Resolver
 from demiglace.artifact.tensor_file import write_tensors
 from demiglace.graph.origins import CallerOrigin, GraphOrigin, Origin, SourceOrigin
@@ -20,6 +20,7 @@ __all__ = [
     "Origin",
     "Resolver",
     "SourceOrigin",
+    "digest_beside",
     "facts_of",
     "load",
     "new_directory",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeVar
 
 from demiglace.artifact.manifest import MASK_PREFIX
 from demiglace.artifact.state import MaskInfo, State, TensorInfo
-from demiglace.artifact.tensor_file import packed, sha256_of
+from demiglace.artifact.tensor_file import hashing, packed
 from demiglace.errors import ArtifactError
 from demiglace.graph.names import dtype_name, holds_values, named_tensors, tied_names
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from demiglace.graph import ModelGraph
     from demiglace.graph.plain import PlainGraph
+
+_Result = TypeVar("_Result")
 
 
 def stored_tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -105,4 +107,16 @@ def state_digest(model: ModelGraph) -> str:
 
     Equal before saving and after opening, on any device, in any process; `save` gives it for free.
     """
-    return state_of(model, {name: sha256_of(each) for name, each in contents(model).items()}).digest()
+    return digest_beside(model, lambda: None)[0]
+
+
+def digest_beside(model: ModelGraph, work: Callable[[], _Result]) -> tuple[str, _Result]:
+    """`state_digest`, whose tensors are hashed on other threads while `work` runs, and what that returns.
+
+    Args:
+        model: the model.
+        work: mostly Python; it may not change the model's tensors, nor what the model is.
+    """
+    with hashing(contents(model)) as hashes:
+        found = work()
+        return state_of(model, hashes()).digest(), found

@@ -11,7 +11,9 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -85,6 +87,19 @@ def raw(tensor: Tensor) -> memoryview:
 def sha256_of(tensor: Tensor) -> str:
     """SHA-256 of a tensor's elements in row-major order."""
     return hashlib.sha256(raw(tensor)).hexdigest()
+
+
+@contextmanager
+def hashing(tensors: Mapping[str, Tensor]) -> Iterator[Callable[[], dict[str, str]]]:
+    """`sha256_of` each tensor, on as many threads as torch computes on, which go on while the block runs.
+
+    Gives a function that waits for them.
+    """
+    import torch
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        found = pool.map(sha256_of, tensors.values())
+        yield lambda: dict(zip(tensors, found, strict=True))
 
 
 def packed(keep: Tensor) -> Tensor:

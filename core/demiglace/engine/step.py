@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from demiglace.artifact import state_digest
+from demiglace.artifact import digest_beside
 from demiglace.engine.clock import Clock
 from demiglace.engine.environment import derive_seed
 from demiglace.engine.events import Listener
@@ -64,8 +64,7 @@ class Workshop:
 
     def survey(self) -> None:
         """Measure the model as it is now."""
-        self.digest = state_digest(self.model)
-        self.footprint = measure(self.model, self.sample)
+        self.digest, self.footprint = digest_beside(self.model, lambda: measure(self.model, self.sample))
 
     def keep_original(self, steps: Iterable[Step]) -> None:
         """Copy the model before it is edited, if a step up to the next training needs it."""

@@ -24,7 +24,7 @@ from demiglace.artifact.packed.stream import Damaged
 from demiglace.artifact.packed.text import text_of
 from demiglace.artifact.packed.words import encoding_of
 from demiglace.artifact.state import MaskInfo, State
-from demiglace.artifact.tensor_file import packed, sha256_of, torch_dtype
+from demiglace.artifact.tensor_file import hashing, packed, sha256_of, torch_dtype
 from demiglace.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -149,7 +149,9 @@ class _Decoder:
 
     def _info(self, masks: Mapping[str, Tensor], graph: str | None) -> ArtifactInfo:
         header = self._header
-        tensors = {name: one.info(sha256_of(self._tensors[name])) for name, one in header.tensors.items()}
+        with hashing({name: self._tensors[name] for name in header.tensors}) as found:
+            hashes = found()
+        tensors = {name: one.info(hashes[name]) for name, one in header.tensors.items()}
         kept = {name: MaskInfo(tuple(keep.shape), sha256_of(packed(keep))) for name, keep in masks.items()}
         state = State(tensors, kept, header.tied, header.training, header.edits)
         if state.digest() != self._reader.prelude.digest:

@@ -22,7 +22,7 @@ from demiglace.artifact.packed.header import Entry, Header
 from demiglace.artifact.packed.text import compressed
 from demiglace.artifact.saving import versions
 from demiglace.artifact.snapshot import contents, graph_and_constants, state_of, stored_tensors, tensor_info
-from demiglace.artifact.tensor_file import sha256_of
+from demiglace.artifact.tensor_file import hashing
 from demiglace.graph.names import dtype_name
 from demiglace.graph.origins import Origin
 from demiglace.graph.plain import to_json
@@ -73,7 +73,8 @@ def pack(
     """
     target = Path(path).resolve()
     plain, added = graph_and_constants(model, graph)
-    hashes = {name: sha256_of(each) for name, each in {**contents(model), **added}.items()}
+    with hashing({**contents(model), **added}) as found:
+        hashes = found()
     info = ArtifactInfo(
         path=target,
         origin=origin,
