@@ -95,8 +95,13 @@ def _traced(tracer: Tracer, program: ExportedProgram, unread: bool) -> Traced:
     normalized = _roots_of(tracer, tracer.normalized)
     slices: dict[int, list[Slice]] = {}
     first: dict[int, Tensor] = {}
+    # What follows a channel has its labels: of a batch norm, four tensors do.
+    known: dict[bytes, list[tuple[int, Tensor, Tensor]]] = {}
     for slot, root, role in zip(slots, roots, roles, strict=True):
-        for number, units, index in _units(root, members):
+        key = root.numpy().tobytes()
+        if key not in known:
+            known[key] = list(_units(root, members))
+        for number, units, index in known[key]:
             first.setdefault(number, units)
             slices.setdefault(number, []).append(Slice(slot.tensor, slot.dim, role, index))
     groups = tuple(
@@ -115,12 +120,13 @@ def _traced(tracer: Tracer, program: ExportedProgram, unread: bool) -> Traced:
 
 def _units(root: Tensor, members: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Each group that an axis holds units of: its number, the roots of the units, and their indices."""
-    for number in members[root].unique().tolist():
-        if number < 0:
-            continue
-        places = (members[root] == number).nonzero()[:, 0]
-        units = root[places].unique()
-        yield number, units, places[torch.argsort(root[places], stable=True)].view(len(units), -1)
+    order = torch.argsort(root, stable=True)
+    order = order[torch.argsort(members[root[order]], stable=True)]
+    numbers, sizes = members[root[order]].unique_consecutive(return_counts=True)
+    for number, places in zip(numbers.tolist(), order.split(sizes.tolist()), strict=True):
+        if number >= 0:
+            units = root[places].unique_consecutive()
+            yield number, units, places.view(len(units), -1)
 
 
 def _roots_of(tracer: Tracer, axes: Sequence[Tensor]) -> Tensor:

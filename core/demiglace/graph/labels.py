@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -102,15 +103,16 @@ class Labels:
 
     def reasons(self) -> dict[int, str]:
         """For the root of each frozen class, the first reason given."""
-        found: dict[int, str] = {}
         # Label 0 only says that something was tied to a fixed size: a reason of its own tells more.
-        for labels, reason in (*self._frozen[1:], self._frozen[0]):
-            for root in self.find(labels).unique().tolist():
-                found.setdefault(root, reason)
-        return found
+        given = [*self._frozen[1:], self._frozen[0]]
+        roots = self.find(torch.cat([labels for labels, _ in given]))
+        ends = np.cumsum([len(labels) for labels, _ in given])
+        found, first = np.unique(roots.numpy(), return_index=True)
+        places = np.searchsorted(ends, first, side="right")
+        return {int(root): given[place][1] for root, place in zip(found, places, strict=True)}
 
     def frozen(self) -> Tensor:
         """For each label that stands for its class, whether the class is frozen."""
         mask = torch.zeros(len(self), dtype=torch.bool)
-        mask[list(self.reasons())] = True
+        mask[self.find(torch.cat([labels for labels, _ in self._frozen]))] = True
         return mask

@@ -24,25 +24,25 @@ class Removal:
     """Which classes of labels a set of cuts removes, and what that means for the graph."""
 
     tracer: Tracer
-    #: For each label that is a root, whether its class goes.
+    #: For each label, whether its class goes.
     removed: Tensor
 
     @classmethod
     def of(cls, tracer: Tracer, cuts: Mapping[tuple[str, int], Cut]) -> Removal:
         """The classes that cuts by (tensor, dimension) remove."""
-        removed = torch.zeros(len(tracer.labels), dtype=torch.bool)
+        find, goes = tracer.labels.find, torch.zeros(len(tracer.labels), dtype=torch.bool)
         for (tensor, dim), edit in cuts.items():
             labels = tracer.slots[tensor][dim].labels
             gone = torch.ones(len(labels), dtype=torch.bool)
             gone[edit.index] = False
-            removed[tracer.labels.find(labels[gone])] = True
-        return cls(tracer, removed)
+            goes[find(labels[gone])] = True
+        return cls(tracer, goes[find(torch.arange(len(goes)))])
 
     def kept(self, axis: Axis) -> Tensor | None:
         """Which indices of an axis stay; `None` when all do."""
         if axis is None:
             return None
-        gone = self.removed[self.tracer.labels.find(axis)]
+        gone = self.removed[axis]
         return ~gone if bool(gone.any()) else None
 
     def size(self, axis: Axis, size: int) -> int:
