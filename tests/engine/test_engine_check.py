@@ -6,6 +6,7 @@ import pytest
 
 import demiglace
 from demiglace.errors import RecipeError
+from demiglace.passes import Contract
 
 RECIPE = """\
 name = "wrong"
@@ -94,6 +95,26 @@ def test_training_without_a_training_split_names_the_source(tmp_path):
     found = faults(text, tmp_path)
     assert "needs data.train, which nothing before it gives" in found[0]
     assert "add a [data] table" in found[0]
+
+
+def test_what_evaluates_after_every_step_needs_its_data_from_the_beginning(tmp_path):
+    text = 'evaluate = ["evaluate.classification"]\nmodel = { use = "mlp", widths = [4, 2] }\n'
+    found = faults(text + '[[pass]]\nuse = "prune.magnitude"\namount = 0.5\n', tmp_path)
+    assert [line.partition(",")[0] for line in found] == [
+        f"wrong.toml:1:13: 'evaluate.classification' in `evaluate` needs {need} from the beginning"
+        for need in ("data.test", "labels")
+    ]
+    assert "add a [data] table" in found[0]
+
+
+def test_a_step_that_takes_away_what_evaluate_needs_is_told(tmp_path, monkeypatch):
+    from demiglace_evaluators.classification import ClassificationConfig
+
+    needs = Contract.of(needs=("weights.float",))
+    monkeypatch.setattr(ClassificationConfig, "contract", lambda self: needs)
+    text = 'evaluate = ["evaluate.classification"]\nmodel = { use = "mlp", widths = [4, 2] }\n'
+    (found,) = faults(text + '[[pass]]\nuse = "quantize.dynamic"\n', tmp_path)
+    assert "step 'dynamic' (quantize.dynamic) destroys weights.float" in found
 
 
 def test_the_plan_says_amounts_in_words_as_a_tree():

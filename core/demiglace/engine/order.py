@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from demiglace.engine.checked import Checked, Given, Step
 from demiglace.errors import Fault
@@ -27,7 +27,22 @@ def order_faults(checked: Checked, given: Given) -> list[Fault]:
         found += [_unmet(checked, given, index, need, start) for need in sorted(contract.needs - held)]
         # What is missing was reported here: later steps are judged as if it had been there.
         held = contract.after(held | contract.needs)
-    return found + _gate_faults(checked)
+    return found + list(_evaluation_faults(checked, given, start)) + _gate_faults(checked)
+
+
+def _evaluation_faults(checked: Checked, given: Given, start: frozenset[str]) -> Iterator[Fault]:
+    """What `evaluate` measures with before the first step and after each needs what holds then."""
+    for one in checked.evaluations:
+        place, needs = checked.recipe.place(one.path), one.contract().needs
+        for need in sorted(needs - start):
+            message = f"{one.spec.name!r} in `evaluate` needs {need} from the beginning, which nothing gives"
+            yield Fault(message, place, _missing_hint(checked, given, need))
+        held = start
+        for step in checked.steps:
+            before, held = held, step.contract().after(held)
+            for need in sorted(needs & before - held):
+                message = f"{_named(step)} destroys {need}, which {one.spec.name!r} in `evaluate` needs"
+                yield Fault(message, place, "make it a pass of its own before that step")
 
 
 def initial_facts(checked: Checked, given: Given) -> frozenset[str]:
