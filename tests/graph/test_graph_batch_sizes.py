@@ -9,6 +9,7 @@ from torch import nn
 from demiglace.errors import VerificationError
 from demiglace.graph import Example, ModelGraph, apply_verified, removal_edits
 from demiglace.graph.export import export
+from demiglace.graph.verify import Reference
 
 
 def graph(net: nn.Module, *shape: int) -> ModelGraph:
@@ -135,3 +136,21 @@ def test_a_model_that_was_exported_is_not_exported_again(exports):
     assert model.exported is model.specialized
     assert model.traced is model.traced_form
     assert exports == [0]
+
+
+@pytest.mark.parametrize("kind", [Alone, Fixed])
+def test_an_interrupted_proof_leaves_the_model_as_it_was(monkeypatch, kind):
+    model = graph(kind(), 2, 5)
+    before, compare = model.module, Reference.compare
+    cut = [parameter.shape for parameter in before.parameters()]
+
+    def interrupted(reference, module):
+        compare(reference, module)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Reference, "compare", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        apply_verified(model, halves(model))
+    assert model.module is before
+    assert not model.edits
+    assert [parameter.shape for parameter in before.parameters()] == cut

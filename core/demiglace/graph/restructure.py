@@ -153,9 +153,9 @@ def _cut_graph(
             transaction.apply(edit)
         with exact():
             return transaction, reference.verification("graph", reason, reference.compare(graph))
-    except Exception as failure:
+    except BaseException as failure:
         transaction.rollback()
-        if isinstance(failure, GraphError):
+        if isinstance(failure, GraphError) or not isinstance(failure, Exception):
             raise
         raise VerificationError(
             f"the cut fits neither the module nor its graph: {first_line(failure)}; the model was put back",
