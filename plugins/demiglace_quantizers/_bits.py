@@ -2,16 +2,17 @@
 
 What a layer does to the outputs is seen, not derived: all are rounded by the method at hand to a middle
 number of bits, and the model runs with each of them alone. At other bits it is taken to follow the squared
-error of rounding to the nearest. Bits then go, step by step, where a stored bit takes most of it away.
+error of rounding to the nearest. Of all ways to spend the bits, the one of least damage is then taken.
 """
 
 from __future__ import annotations
 
-import heapq
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
@@ -24,12 +25,15 @@ from demiglace_quantizers._control import together
 from demiglace_quantizers._nearest import Rounded, alike
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from demiglace.graph import Edit, ModelGraph
     from demiglace.passes import Context
 
 _MIDDLE = 4  # bits at which every layer is seen at work
 _EXAMPLES = 64  # on which
 _ROWS = 512  # of a weight that are rounded to learn its error
+_UNITS = 1 << 15  # into which the bits to spend are divided
 
 
 class Options(Protocol):
@@ -167,8 +171,13 @@ def _worth_their_bits(choices: list[_Choice]) -> list[_Choice]:
 
 
 def _allotted(choices: list[list[_Choice]], count: int, budget: float) -> list[int]:
-    """The best bits whose storage is at most `budget` for each of `count` elements."""
-    taken = [0] * len(choices)
+    """The bits of least damage whose storage is at most `budget` for each of `count` elements.
+
+    A multiple-choice knapsack, solved by dynamic programming (Kellerer, Pferschy & Pisinger, Knapsack
+    Problems, 2004, chapter 11) over what is stored beyond the fewest bits, in units of a small share of what
+    may be. A walk that takes the step of the largest gain for a bit is far off where one weight is half of
+    all: its next step may just not fit, and what is left buys little elsewhere.
+    """
     left = budget * count - sum(options[0].stored for options in choices)
     if left < 0:
         least = budget - left / count
@@ -176,22 +185,44 @@ def _allotted(choices: list[list[_Choice]], count: int, budget: float) -> list[i
             f"{MIN_BITS} bits for each weight take {least:.3g} with scales, over the budget of {budget:g}",
             hint="give a larger budget or larger groups",
         )
-    ahead = [_gain(options, 0, at) for at, options in enumerate(choices) if len(options) > 1]
-    heapq.heapify(ahead)
-    while ahead:
-        _, at = heapq.heappop(ahead)
-        options, now = choices[at], taken[at]
-        added = options[now + 1].stored - options[now].stored
-        if added > left:
-            continue
-        left -= added
-        taken[at] = now + 1
-        if now + 2 < len(options):
-            heapq.heappush(ahead, _gain(options, now + 1, at))
-    return [options[at].bits for options, at in zip(choices, taken, strict=True)]
+    # What is stored is rounded up to units: a few more than there are may fit.
+    rooms = _UNITS + len(choices)
+    costs = [[_units(one.stored - options[0].stored, left) for one in options] for options in choices]
+    picks = _picks(choices, costs, rooms)
+    ways = (_way(picks, costs, room) for room in range(rooms, -1, -1))
+    for way in ways:
+        taken = [options[at] for options, at in zip(choices, way, strict=True)]
+        if sum(one.stored for one in taken) <= budget * count:
+            break
+    return [one.bits for one in taken]
 
 
-def _gain(options: list[_Choice], now: int, at: int) -> tuple[float, int]:
-    """What the next step adds to the damage for each bit that it stores: the smallest comes first."""
-    one, next_one = options[now], options[now + 1]
-    return (next_one.damage - one.damage) / (next_one.stored - one.stored), at
+def _picks(choices: list[list[_Choice]], costs: list[list[int]], rooms: int) -> list[NDArray[np.uint8]]:
+    """For each group, which choice is the best by how many units it and the groups before it may take."""
+    damage, picks = np.zeros(rooms + 1), []
+    for options, own in zip(choices, costs, strict=True):
+        pick = np.zeros(rooms + 1, dtype=np.uint8)
+        found = damage + options[0].damage
+        for at, (one, cost) in enumerate(zip(options, own, strict=True)):
+            trial = damage[: max(0, rooms + 1 - cost)] + one.damage
+            better = trial < found[cost:]
+            found[cost:][better], pick[cost:][better] = trial[better], at
+        damage = found
+        picks.append(pick)
+    return picks
+
+
+def _way(picks: list[NDArray[np.uint8]], costs: list[list[int]], room: int) -> list[int]:
+    """What each group takes where all together take at most `room` units."""
+    way = []
+    for own, pick in zip(costs[::-1], picks[::-1], strict=True):
+        way.append(int(pick[room]))
+        room -= own[way[-1]]
+    return way[::-1]
+
+
+def _units(stored: float, left: float) -> int:
+    """What is stored, in units of what may be, rounded up; twice these where it does not fit."""
+    if stored > left:
+        return 2 * _UNITS
+    return math.ceil(stored / left * _UNITS) if stored else 0

@@ -1,11 +1,16 @@
 """`budget`: bits for each weight where they serve the outputs, within a mean."""
 
+import itertools
+
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 import demiglace
 from demiglace.errors import GraphError, RecipeError
+from demiglace_quantizers._bits import _allotted, _Choice
 
 VALUES = torch.randn(64, 32, generator=torch.Generator().manual_seed(0))
 
@@ -63,6 +68,48 @@ def test_a_weight_that_layers_share_has_one_choice_and_counts_once():
     bits = {row["weight"]: row["bits"] for row in step.figures["quantized"]}
     assert bits["0.weight"] == bits["2.weight"]
     assert module[0].weight_codes.data_ptr() == module[2].weight_codes.data_ptr()
+
+
+def choices(counts, damages):
+    """For each group its size, and what it damages at 2, 3, ... bits."""
+    return [
+        [_Choice(2 + at, count * (2 + at), one) for at, one in enumerate(own)]
+        for count, own in zip(counts, damages, strict=True)
+    ]
+
+
+def test_a_group_of_half_the_weights_gets_its_step_rather_than_what_gains_most_for_a_bit():
+    # By gain for a bit a small group comes first; the large one's step does not fit any more then.
+    offered = choices([100, 50, 50], [[1000.0, 300.0], [400.0, 0.0], [60.0, 10.0]])
+    assert _allotted(offered, 200, 2.5) == [3, 2, 2]
+    assert _allotted(offered, 200, 2.74) == [3, 2, 2]
+    assert _allotted(offered, 200, 2.75) == [3, 3, 2]
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 90), st.lists(st.floats(0, 9), min_size=1, max_size=4)),
+        min_size=1,
+        max_size=5,
+    ),
+    st.floats(2, 6),
+)
+@settings(deadline=None)
+def test_no_other_bits_within_the_budget_damage_less(groups, budget):
+    counts = [count for count, _ in groups]
+    offered = choices(counts, [sorted(own, reverse=True) for _, own in groups])
+
+    def totals(budget):
+        """What each way to spend the budget damages."""
+        room = budget * sum(counts)
+        ways = itertools.product(*offered)
+        return [sum(x.damage for x in way) for way in ways if sum(x.stored for x in way) <= room]
+
+    bits = _allotted(offered, sum(counts), budget)
+    taken = [own[at - 2] for own, at in zip(offered, bits, strict=True)]
+    assert sum(one.stored for one in taken) <= budget * sum(counts) + 1e-6
+    # What is stored is rounded up to a small share of what may be.
+    assert sum(one.damage for one in taken) <= min(totals(2 + (budget - 2) * 0.999)) + 1e-9
 
 
 def test_a_budget_that_two_bits_exceed_says_what_they_take():
