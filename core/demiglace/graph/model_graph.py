@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from demiglace.recipe.selectors import ROOT, Candidate, selected
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from demiglace.graph.groups import Group, Traced
     from demiglace.graph.origins import Origin
     from demiglace.graph.plain.lowering import GraphForm
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,7 @@ class ModelGraph:
         """
         from demiglace.graph.export import export
 
-        known = self._known()
-        if "exported" not in known:
-            known["exported"] = export(self.module, self.example)
-        return known["exported"]
+        return self._once("exported", lambda: export(self.module, self.example))
 
     @property
     def specialized(self) -> ExportedProgram:
@@ -108,12 +107,9 @@ class ModelGraph:
         from demiglace.graph.export import export
         from demiglace.graph.plain import PlainGraph
 
-        known = self._known()
-        if isinstance(self.module, PlainGraph) or "exported" in known:
+        if isinstance(self.module, PlainGraph) or self.is_exported:
             return self.exported
-        if "specialized" not in known:
-            known["specialized"] = export(self.module, self.example, free_batch=False)
-        return known["specialized"]
+        return self._once("specialized", lambda: export(self.module, self.example, free_batch=False))
 
     @property
     def is_exported(self) -> bool:
@@ -129,35 +125,24 @@ class ModelGraph:
         """
         from demiglace.graph.plain.lowering import graph_form
 
-        known = self._known()
-        if "graph_form" not in known:
-            known["graph_form"] = graph_form(self)
-        return known["graph_form"]
+        return self._once("graph_form", lambda: graph_form(self))
 
     @property
     def traced(self) -> Traced:
         """The specialized graph with its groups; kept until a structural edit. Raises as `exported`."""
         from demiglace.graph.groups import trace
 
-        known = self._known()
-        if "traced" not in known:
-            known["traced"] = trace(self, self.specialized)
-        return known["traced"]
+        return self._once("traced", lambda: trace(self, self.specialized))
 
     @property
     def traced_form(self) -> Traced:
         """As `traced`, its calls named as the nodes of the plain-data graph. Raises as `graph_form`."""
         from demiglace.graph.groups import trace
 
-        program, known = self.graph_form.program, self._known()
-        traced = known.get("traced")
-        if traced is None and program is self.specialized:
+        program = self.graph_form.program
+        if self.traced.program is program:
             return self.traced
-        if traced is not None and traced.program is program:
-            return traced
-        if "traced_form" not in known:
-            known["traced_form"] = trace(self, program)
-        return known["traced_form"]
+        return self._once("traced_form", lambda: trace(self, program))
 
     @property
     def branches(self) -> Branches:
@@ -168,10 +153,14 @@ class ModelGraph:
         """
         from demiglace.graph.branches import residual_branches
 
+        return self._once("branches", lambda: residual_branches(self))
+
+    def _once(self, name: str, make: Callable[[], _Found]) -> _Found:
+        """What `make` finds out, kept until a structural edit."""
         known = self._known()
-        if "branches" not in known:
-            known["branches"] = residual_branches(self)
-        return known["branches"]
+        if name not in known:
+            known[name] = make()
+        return known[name]
 
     def _known(self) -> dict[str, Any]:
         """What was found out of the structure as it is now."""
