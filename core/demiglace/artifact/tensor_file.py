@@ -93,13 +93,16 @@ def sha256_of(tensor: Tensor) -> str:
 def hashing(tensors: Mapping[str, Tensor]) -> Iterator[Callable[[], dict[str, str]]]:
     """`sha256_of` each tensor, on as many threads as torch computes on, which go on while the block runs.
 
-    Gives a function that waits for them.
+    Gives a function that waits for them. A block that ends early, as by Ctrl-C, leaves the rest unhashed.
     """
     import torch
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+    pool = ThreadPoolExecutor(torch.get_num_threads())
+    try:
         found = pool.map(sha256_of, tensors.values())
         yield lambda: dict(zip(tensors, found, strict=True))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def packed(keep: Tensor) -> Tensor:
