@@ -187,10 +187,10 @@ def _allotted(choices: list[list[_Choice]], count: int, budget: float) -> list[i
         )
     # What is stored is rounded up to units: a few more than there are may fit.
     rooms = _UNITS + len(choices)
-    costs = [[_units(one.stored - options[0].stored, left) for one in options] for options in choices]
+    costs = [[_units(one.stored - options[0].stored, left, rooms) for one in options] for options in choices]
     picks = _picks(choices, costs, rooms)
-    ways = (_way(picks, costs, room) for room in range(rooms, -1, -1))
-    for way in ways:
+    for room in range(rooms, -1, -1):
+        way = _way(picks, costs, room)
         taken = [options[at] for options, at in zip(choices, way, strict=True)]
         if sum(one.stored for one in taken) <= budget * count:
             break
@@ -221,8 +221,8 @@ def _way(picks: list[NDArray[np.uint8]], costs: list[list[int]], room: int) -> l
     return way[::-1]
 
 
-def _units(stored: float, left: float) -> int:
-    """What is stored, in units of what may be, rounded up; twice these where it does not fit."""
+def _units(stored: float, left: float, rooms: int) -> int:
+    """What is stored, in units of what is left, rounded up; more than `rooms` where it does not fit."""
     if stored > left:
-        return 2 * _UNITS
+        return rooms + 1
     return math.ceil(stored / left * _UNITS) if stored else 0
