@@ -31,7 +31,7 @@ def order_faults(checked: Checked, given: Given) -> list[Fault]:
 
 
 def _evaluation_faults(checked: Checked, given: Given, start: frozenset[str]) -> Iterator[Fault]:
-    """What `evaluate` measures with before the first step and after each needs what holds then."""
+    """Evaluators of `evaluate` whose needs are not met; they run before the first step and after each."""
     for one in checked.evaluations:
         place, needs = checked.recipe.place(one.path), one.contract().needs
         for need in sorted(needs - start):
