@@ -63,10 +63,24 @@ def test_the_files_hold_every_encoding_of_integers(tmp_path):
 
 
 @pytest.fixture
-def refused(tmp_path):
+def put(tmp_path):
+    """Writes the same file again and again, in place: file systems take a millisecond and more to empty it."""
+    path = tmp_path / "m.dgz"
+    path.touch()
+
+    def write(content):
+        with path.open("r+b") as file:
+            file.write(content)
+            file.truncate()
+        return path
+
+    return write
+
+
+@pytest.fixture
+def refused(put):
     def refuse(content, match=None):
-        path = tmp_path / "m.dgz"
-        path.write_bytes(content)
+        path = put(content)
         with pytest.raises(ArtifactError, match=match) as caught:
             unpack(path)
         assert str(path) in str(caught.value)
@@ -75,17 +89,8 @@ def refused(tmp_path):
     return refuse
 
 
-@pytest.mark.slow
 def test_every_flipped_bit_is_refused(sound, refused):
     for place in range(8 * len(sound)):
-        content = bytearray(sound)
-        content[place // 8] ^= 1 << place % 8
-        refused(bytes(content))
-
-
-@pytest.mark.parametrize("offset", range(7))
-def test_flipped_bits_all_over_the_file_are_refused(sound, refused, offset):
-    for place in range(offset, 8 * len(sound), 127):
         content = bytearray(sound)
         content[place // 8] ^= 1 << place % 8
         refused(bytes(content))
@@ -106,17 +111,17 @@ def test_every_truncation_is_refused(sound, refused):
         ("smooth", "default"),
     ],
 )
-def test_a_flipped_bit_under_a_right_checksum_gives_no_other_model(name, level, tmp_path):
+def test_a_flipped_bit_under_a_right_checksum_gives_no_other_model(name, level, put, tmp_path):
     """The decoders themselves meet damage here; a bit that nothing depends on may be another one."""
-    tensor, path = tensors(level)[name], tmp_path / "m.dgz"
+    tensor, path = tensors(level)[name], tmp_path / "sound.dgz"
     pack(ModelGraph(Holder(t=tensor)), path, origin=GraphOrigin(), provenance={}, context=level == "max")
     content, (start, block) = path.read_bytes(), first_block(path.read_bytes())
     for place in range(0, 8 * len(block), 8 * len(block) // 150):
         flipped = bytearray(block)
         flipped[place // 8] ^= 1 << place % 8
-        path.write_bytes(content[:64] + container.framed(bytes(flipped)) + content[start + len(block) :])
+        other = put(content[:64] + container.framed(bytes(flipped)) + content[start + len(block) :])
         try:
-            back = unpack(path).tensors["t"]
+            back = unpack(other).tensors["t"]
         except ArtifactError:
             continue
         assert torch.equal(back, tensor)
@@ -158,6 +163,15 @@ def test_nothing_is_decompressed_or_decoded_before_its_checksum(sound, refused):
         content = bytearray(sound)
         content[place // 8] ^= 1 << place % 8
         refused(bytes(content), "block's checksum differs")
+
+
+def test_the_last_block_is_checked_before_the_first_is_decoded(refused, tmp_path):
+    shapes = {"first": ["uint8", [4], 0], "last": ["uint8", [4], 0]}
+    content = bytearray(forged(header(tensors=shapes), [b"\x09", bytes(5)], tmp_path))
+    refused(bytes(content), "unknown encoding")
+    end = len(content) - 4 - int.from_bytes(content[16:20], "little")
+    content[end - 1] ^= 1
+    refused(bytes(content), "block's checksum differs")
 
 
 def test_something_behind_the_file_is_refused(sound, refused):

@@ -70,7 +70,10 @@ class Prelude:
 
 
 class BlockReader:
-    """Reads a packed file's header, then its blocks; nothing is decoded before its checksum was compared."""
+    """Reads a packed file's header, then its blocks; nothing is decoded before its checksum was compared.
+
+    The checksums of all blocks are compared with the header's: that takes a moment, where decoding takes minutes.
+    """
 
     def __init__(self, file: BufferedReader, path: Path) -> None:
         self._file = file
@@ -83,8 +86,14 @@ class BlockReader:
         content = self._file.read(self.prelude.compressed)
         if zlib.crc32(content).to_bytes(4, "little") != self._file.read(4):
             raise Damaged("the header's checksum differs")
-        self._file.seek(_START)
+        self._check_blocks()
         return json.loads(text_of(content, self.prelude.text))
+
+    def _check_blocks(self) -> None:
+        self._file.seek(_START)
+        while self._file.tell() < self._end:
+            self.block()
+        self._file.seek(_START)
 
     def block(self) -> bytes:
         """The next block."""
