@@ -22,8 +22,10 @@ TESTED_APART = {
         "gradual-95",
         "gradual-98",
         "gradual-teacher",
+        "digits-teacher",
         "gradual-channels",
         "teacher-student",
+        "augmented-teacher",
         "distill-textbook",
     ),
     *(

@@ -10,10 +10,10 @@ pytestmark = pytest.mark.slow
 
 LENGTH = {
     "lenet-ternary": ("dense.epochs=10", "ternary.epochs=12", "gate.accuracy.max_drop=0.03"),
-    "lenet-static-int8": ("dense.epochs=6",),
-    "static-controlled": ("dense.epochs=6",),
 }
 """Recipes that are run shorter than they are shipped."""
+TRAINED = {"lenet-static-int8"}
+"""Recipes that are run from a trained network."""
 LAYERS = {
     "mlp-dynamic-int8": {"DynamicLinear": 8},
     "lenet-static-int8": {"StaticConv2d": 8, "StaticLinear": 8},
@@ -24,8 +24,9 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_a_recipe_ends_with_integers_keeps_its_gates_and_opens_again(name, tmp_path):
-    result = demiglace.run(f"recipe:{name}", overrides=LENGTH.get(name, ()), out=tmp_path / "run")
+def test_a_recipe_ends_with_integers_keeps_its_gates_and_opens_again(name, from_trained, tmp_path):
+    overrides = from_trained if name in TRAINED else LENGTH.get(name, ())
+    result = demiglace.run(f"recipe:{name}", overrides=overrides, out=tmp_path / "run")
     assert result.passed, [str(gate) for gate in result.gates]
     layers = [one for one in result.model.modules() if hasattr(one, "quantized_weights")]
     found = {type(one).__name__: one.quantized("weight").scheme.bits for one in layers}
@@ -35,15 +36,15 @@ def test_a_recipe_ends_with_integers_keeps_its_gates_and_opens_again(name, tmp_p
     assert torch.equal(demiglace.load(tmp_path / "run")(inputs), result.model(inputs))
 
 
-def test_bfloat16_is_half_and_takes_and_gives_float32():
-    result = demiglace.run("recipe:lenet-bf16", overrides=["dense.epochs=3"])
+def test_bfloat16_is_half_and_takes_and_gives_float32(from_trained):
+    result = demiglace.run("recipe:lenet-bf16", overrides=from_trained)
     assert result.passed
     assert {one.dtype for one in result.model.parameters()} == {torch.bfloat16}
     assert result.model(torch.rand(2, 1, 28, 28)).dtype == torch.float32
 
 
-def test_control_keeps_the_drop_on_the_validation_split_and_names_what_went_back():
-    result = demiglace.run("recipe:static-controlled", overrides=LENGTH["static-controlled"])
+def test_control_keeps_the_drop_on_the_validation_split_and_names_what_went_back(from_trained):
+    result = demiglace.run("recipe:static-controlled", overrides=from_trained)
     assert result.passed
     figures = result.steps[1].figures
     assert figures["accuracy_drop"] <= 0.005

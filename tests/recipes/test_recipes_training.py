@@ -1,5 +1,7 @@
 """The shipped recipes in which passes take part in training, run on real digits."""
 
+import json
+
 import pytest
 import torch
 
@@ -8,8 +10,16 @@ import demiglace
 pytestmark = pytest.mark.slow
 
 
-def run(name, *overrides):
-    return demiglace.run(f"recipe:{name}", overrides=overrides)
+def run(name, *overrides, out=None):
+    return demiglace.run(f"recipe:{name}", overrides=overrides, out=out)
+
+
+def expect_trained(folder, *steps):
+    """That the run in a folder did all its steps, and that each changed the model."""
+    record = json.loads((folder / "run.json").read_text())
+    assert record["status"] == "done"
+    assert [step["id"] for step in record["steps"]] == list(steps)
+    assert all(step["input"] != step["output"] for step in record["steps"])
 
 
 def weights(model):
@@ -34,8 +44,9 @@ def test_98_percent_are_reported_beside_a_control_that_was_not_pruned():
     assert step.control["accuracy"].value >= 0.92, "the control trains on densely"
 
 
-def test_a_quarter_size_student_learns_from_a_teacher_that_its_recipe_trains():
-    result = run("teacher-student", "distill.epochs=25")
+def test_a_quarter_size_student_learns_from_a_teacher_that_its_recipe_trains(tmp_path):
+    result = run("teacher-student", "distill.epochs=25", out=tmp_path / "run")
+    expect_trained(tmp_path / "run" / "teacher", "dense")
     counted = sum(one.numel() for one in result.model.parameters())
     assert counted <= 431_080 / 4
     step = result.steps[0]
@@ -51,16 +62,16 @@ def test_the_textbook_distillation_makes_the_divergence_fall_ten_times():
     assert history[-1]["loss"] < history[0]["loss"] / 10
 
 
-def test_pruner_and_teacher_take_part_in_one_training():
-    result = run("gradual-teacher", "dense.epochs=8", "gradual.epochs=12", "gate.accuracy.max_drop=0.04")
-    assert result.passed
-    step = result.steps[1]
+def test_pruner_and_teacher_take_part_in_one_training(gradual_teacher):
+    assert gradual_teacher.passed
+    expect_trained(gradual_teacher.path / "teacher", "dense")
+    step = gradual_teacher.steps[1]
     assert step.after.over(step.after.pruned).sparsity == pytest.approx(0.95, abs=1e-4)
     assert {"loss.task", "loss.soft.kl"} <= set(step.figures["history"][0])
 
 
-def test_channels_really_go_while_the_network_trains(tmp_path):
-    result = demiglace.run("recipe:gradual-channels", out=tmp_path / "run")
+def test_channels_really_go_while_the_network_trains(from_trained, tmp_path):
+    result = run("gradual-channels", *from_trained, out=tmp_path / "run")
     assert result.passed
     shapes = {name: tuple(one.shape) for name, one in result.model.named_parameters() if one.dim() > 1}
     widths = {name: shapes[f"{name}.weight"][0] for name in ("conv1", "conv2", "fc1")}
