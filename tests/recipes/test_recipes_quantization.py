@@ -43,8 +43,9 @@ def test_bfloat16_is_half_and_takes_and_gives_float32(from_trained):
     assert result.model(torch.rand(2, 1, 28, 28)).dtype == torch.float32
 
 
-def test_control_keeps_the_drop_on_the_validation_split_and_names_what_went_back(from_trained):
-    result = demiglace.run("recipe:static-controlled", overrides=from_trained)
+def test_control_keeps_the_drop_on_the_validation_split_and_names_what_went_back():
+    # From fresh weights: with those of `from_trained` nothing goes back.
+    result = demiglace.run("recipe:static-controlled", overrides=["dense.epochs=6"])
     assert result.passed
     figures = result.steps[1].figures
     assert figures["accuracy_drop"] <= 0.005
