@@ -14,12 +14,12 @@ def run(name, *overrides, out=None):
     return demiglace.run(f"recipe:{name}", overrides=overrides, out=out)
 
 
-def expect_trained(folder, *steps):
-    """That the run in a folder did all its steps, and that each changed the model."""
+def expect_trained(folder):
+    """That a teacher's recipe was run to its end in a folder, and changed the network."""
     record = json.loads((folder / "run.json").read_text())
     assert record["status"] == "done"
-    assert [step["id"] for step in record["steps"]] == list(steps)
-    assert all(step["input"] != step["output"] for step in record["steps"])
+    [step] = record["steps"]
+    assert step["input"] != step["output"]
 
 
 def weights(model):
@@ -46,7 +46,7 @@ def test_98_percent_are_reported_beside_a_control_that_was_not_pruned():
 
 def test_a_quarter_size_student_learns_from_a_teacher_that_its_recipe_trains(tmp_path):
     result = run("teacher-student", "distill.epochs=25", out=tmp_path / "run")
-    expect_trained(tmp_path / "run" / "teacher", "dense")
+    expect_trained(tmp_path / "run" / "teacher")
     counted = sum(one.numel() for one in result.model.parameters())
     assert counted <= 431_080 / 4
     step = result.steps[0]
@@ -64,7 +64,7 @@ def test_the_textbook_distillation_makes_the_divergence_fall_ten_times():
 
 def test_pruner_and_teacher_take_part_in_one_training(gradual_teacher):
     assert gradual_teacher.passed
-    expect_trained(gradual_teacher.path / "teacher", "dense")
+    expect_trained(gradual_teacher.path / "teacher")
     step = gradual_teacher.steps[1]
     assert step.after.over(step.after.pruned).sparsity == pytest.approx(0.95, abs=1e-4)
     assert {"loss.task", "loss.soft.kl"} <= set(step.figures["history"][0])
