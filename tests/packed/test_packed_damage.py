@@ -64,7 +64,7 @@ def test_the_files_hold_every_encoding_of_integers(tmp_path):
 
 @pytest.fixture
 def put(tmp_path):
-    """Writes the same file again and again, in place: file systems take a millisecond and more to empty it."""
+    """Writes one file again and again, in place: file systems take a millisecond and more to empty it."""
     path = tmp_path / "m.dgz"
     path.touch()
 

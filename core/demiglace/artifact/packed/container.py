@@ -72,7 +72,7 @@ class Prelude:
 class BlockReader:
     """Reads a packed file's header, then its blocks; nothing is decoded before its checksum was compared.
 
-    The checksums of all blocks are compared with the header's: that takes a moment, where decoding takes minutes.
+    The checksums of all blocks are compared with the header's: decoding may take minutes.
     """
 
     def __init__(self, file: BufferedReader, path: Path) -> None:
