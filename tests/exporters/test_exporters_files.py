@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import cache
 
 import onnx_ir
 import pytest
@@ -31,8 +32,20 @@ def relative(found, expected):
     return float((found - expected).norm() / expected.norm())
 
 
-def test_every_layer_between_two_integers_is_fused(tmp_path, images):
-    result, figures, _, file = exported(tmp_path, EDGES, "onnx", made(Net), data=images)
+@pytest.fixture(scope="module")
+def integer_net(images, tmp_path_factory):
+    """A function from a format to the folder of a run, and what `exported` gives of a network on integers."""
+
+    @cache
+    def of(to):
+        folder = tmp_path_factory.mktemp(to)
+        return folder, *exported(folder, EDGES, to, made(Net), data=images)
+
+    return of
+
+
+def test_every_layer_between_two_integers_is_fused(integer_net, images):
+    folder, result, figures, _, file = integer_net("onnx")
     assert figures["difference"] < 0.02
     ran = {one.operator: one.precision for one in file.ran()}
     assert {"QLinearConv", "QLinearAdd", "QGemm"} <= set(ran)
@@ -40,7 +53,7 @@ def test_every_layer_between_two_integers_is_fused(tmp_path, images):
     x = next(images.evaluate("test")).args[0]
     for size in (1, 3):
         assert relative(file(x[:size]), result.model(x[:size])) < 0.05
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["steps"][-1]["figures"] == figures
+    assert json.loads((folder / "run" / "run.json").read_text())["steps"][-1]["figures"] == figures
 
 
 def test_uneven_zeros_become_the_convolutions_own_and_nothing_is_rounded_twice(tmp_path, images):
@@ -66,8 +79,8 @@ def test_uneven_zeros_become_the_convolutions_own_and_nothing_is_rounded_twice(t
             assert list(before.inputs[1:]) != list(node.inputs[1:])
 
 
-def test_openvino_computes_every_layer_on_integers(tmp_path, images):
-    _, figures, _, file = exported(tmp_path, EDGES, "openvino", made(Net), data=images)
+def test_openvino_computes_every_layer_on_integers(integer_net):
+    _, _, figures, _, file = integer_net("openvino")
     assert figures["difference"] < 0.02
     kinds = {"Convolution", "Pooling", "FullyConnected", "Eltwise"}
     layers = [one for one in file.ran() if one.operator in kinds]
@@ -275,11 +288,11 @@ def test_a_fixed_batch_is_said(tmp_path):
     assert file(torch.rand(2, 8)).shape == (2, 2)
 
 
-def test_a_file_tells_nothing_of_the_machine(tmp_path, images):
+def test_a_file_tells_nothing_of_the_machine(integer_net):
     for to in FORMATS:
-        _, _, path, _ = exported(tmp_path / to, EDGES, to, made(Net), data=images)
+        folder, _, _, path, _ = integer_net(to)
         content = path.read_bytes()
-        for text in (b".py", b"/home", str(tmp_path).encode(), sys.prefix.encode(), b"site-packages"):
+        for text in (b".py", b"/home", str(folder).encode(), sys.prefix.encode(), b"site-packages"):
             assert text not in content, (to, text)
 
 
