@@ -5,10 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -20,6 +17,7 @@ from demiglace.data import Data, IterableSplit, TensorSplit
 from demiglace.errors import ArtifactError, UsageError
 from demiglace.graph import Cut, ModelGraph, SetAttr
 from demiglace.passes import Config, Context, Editor, Participant, Schedule
+from demiglace.testing.fresh import fresh_processes
 from demiglace.training import Scheduled
 from demiglace.training.checkpoint import read_checkpoint
 from demiglace.training.loop import CHECKPOINTS
@@ -307,27 +305,27 @@ def test_a_checkpoint_changes_nothing_and_without_a_directory_is_warned_of(tmp_p
     assert not without.steps[0].warnings
 
 
+def train_for_long(out):
+    demiglace.run(RECIPE, out=out, overrides=["dense.epochs=100000"])
+
+
 @pytest.mark.slow
 def test_a_kill_at_any_moment_leaves_a_whole_checkpoint(tmp_path):
-    (tmp_path / "recipe.json").write_text(json.dumps(RECIPE))
-    code = (
-        "import json, sys, demiglace; "
-        "demiglace.run(json.load(open(sys.argv[1])), out=sys.argv[2], overrides=['dense.epochs=100000'])"
-    )
     found = 0
     for attempt in range(3):
         out = tmp_path / str(attempt)
         folder = out / "steps" / "01-dense" / CHECKPOINTS
-        command = [sys.executable, "-c", code, tmp_path / "recipe.json", out]
-        process = subprocess.Popen(command, env=os.environ)
+        process = fresh_processes().Process(target=train_for_long, args=(out,))
+        process.start()
         until = time.monotonic() + 120
         while not list(folder.glob("epoch-*")):
-            assert process.poll() is None
+            assert process.is_alive()
             assert time.monotonic() < until
             time.sleep(0.01)
         time.sleep(0.037 * attempt)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
         whole = list(folder.glob("epoch-*"))
         assert whole
         found += len([read_checkpoint(one) for one in whole])

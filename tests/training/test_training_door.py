@@ -128,6 +128,13 @@ amount = 0.5
 targets = ["fc1"]
 schedule = { end = 1.0 }
 """
+CALLS = """
+import json, sys
+from demiglace.cli import main
+codes = [main(words) for words in json.loads(sys.argv[1])]
+print(json.dumps(codes))
+"""
+"""Calls the command line several times, which imports torch once."""
 
 
 @pytest.mark.slow
@@ -142,19 +149,22 @@ def test_a_second_distributions_participants_train_beside_ours(tmp_path):
     (tmp_path / "acme.toml").write_text(RECIPE)
     path = os.pathsep.join([str(foreign), *filter(None, [os.environ.get("PYTHONPATH")])])
 
-    def call(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "demiglace", *words]
-        environment = os.environ | {"PYTHONPATH": path}
-        return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
-
-    planned = call("plan", "acme.toml")
-    assert "└ quiet  acme.quiet: keep the outputs of fc1 small" in planned.stdout, planned.stderr
-    refused = call("plan", "acme.toml", "--set", "quiet.layer=fc7")
-    assert (refused.returncode, "no layer fc7" in refused.stderr) == (2, True)
-    ran = call("run", "acme.toml", "--out", "run")
-    assert ran.returncode == 0, ran.stderr
+    calls = [
+        ["plan", "acme.toml"],
+        ["plan", "acme.toml", "--set", "quiet.layer=fc7"],
+        ["run", "acme.toml", "--out", "run"],
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", CALLS, json.dumps(calls)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout.splitlines()[-1]) == [0, 2, 0], done.stderr
+    assert "└ quiet  acme.quiet: keep the outputs of fc1 small" in done.stdout
+    assert "no layer fc7" in done.stderr
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     history = record["steps"][0]["figures"]["history"]
     assert history[-1]["loss.quiet.size"] < history[0]["loss.quiet.size"]

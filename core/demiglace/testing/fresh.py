@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 _IMPORT = "import sys, importlib; importlib.import_module(sys.argv[1]); sys.exit('torch' in sys.modules)"
 
 
+def fresh_processes() -> multiprocessing.context.BaseContext:
+    """Starts processes that know nothing of this one; on Linux from one that has imported torch."""
+    # Elsewhere, what torch is linked with may not bear being forked.
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", __name__])
+    return context
+
+
 def imports_torch(module: str) -> bool:
     """Whether importing a module by name imports torch."""
     paths = os.pathsep.join(path for path in sys.path if path)
@@ -52,23 +62,13 @@ def reopened(
     save(model, folder / "artifact", origin=CallerOrigin.of(factory()))
     save_file({"inputs": inputs}, folder / "inputs.safetensors")
     try:
-        with ProcessPoolExecutor(1, mp_context=_fresh()) as process:
+        with ProcessPoolExecutor(1, mp_context=fresh_processes()) as process:
             process.submit(_open, folder, f"{factory.__module__}:{factory.__qualname__}").result()
     except Exception as error:
         raise AssertionError(f"the artifact does not open in a fresh process: {error!r}") from error
     found = load_file(folder / "outputs.safetensors")
     outputs = found.pop("outputs")
     return outputs, {name.removeprefix("mask:"): keep for name, keep in found.items()}
-
-
-def _fresh() -> multiprocessing.context.BaseContext:
-    """Starts processes that know nothing of this one; on Linux from one that has imported torch."""
-    # Elsewhere, what torch is linked with may not bear being forked.
-    if sys.platform != "linux":
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", __name__])
-    return context
 
 
 def _open(folder: Path, factory: str) -> None:
