@@ -11,7 +11,7 @@ demo: $(STAMP) ## train, prune, fine-tune and evaluate on real digits
 	$(BIN)/demiglace run recipe:digits --out runs/demo
 
 test: $(STAMP) lint ## lint, types, import contract, all tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check
