@@ -16,4 +16,5 @@ def gradual_teacher(tmp_path_factory):
 @pytest.fixture(scope="session")
 def from_trained(gradual_teacher):
     """Overrides with which a recipe that trains the `lenet` starts from that teacher: one epoch is enough."""
-    return ["model.use=artifact", f"model.path={gradual_teacher.path / 'teacher'}", "dense.epochs=1"]
+    path = gradual_teacher.path / "teacher"
+    return [f'model={{ use = "artifact", path = "{path}" }}', "dense.epochs=1"]

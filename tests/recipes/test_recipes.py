@@ -39,15 +39,16 @@ TESTED_APART = {
     ),
 }
 """Recipes of which this file, or one beside it, knows more than that they run."""
-OFFLINE = {
+GIVEN = {
     "mnist": ["data.root=mnist", "data.download=false"],
-    "sparse-feed-forward": ["sparse.min_speedup=0.0"],
+    "sparse-feed-forward": ["sparse.min_speedup=0.0", "latency.seconds=0.1"],
+    "sparse-int8": ["latency.seconds=0.1"],
 }
-"""What a recipe is told that would download, or decide by the clock."""
+"""What a recipe is told that would download, decide by the clock, or measure for seconds."""
 
 
 def run(name, folder, **given):
-    return demiglace.run(f"recipe:{name}", out=folder / name, overrides=OFFLINE.get(name), **given)
+    return demiglace.run(f"recipe:{name}", out=folder / name, overrides=GIVEN.get(name), **given)
 
 
 @pytest.fixture(scope="module")
