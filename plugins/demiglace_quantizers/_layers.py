@@ -95,7 +95,8 @@ def _misfit(layer: Layer, scheme: Scheme) -> str:
         columns = weight[0].numel()
         if not scheme.fits(columns):
             sizes = ", ".join(map(str, fitting_groups(columns)[:6]))
-            return f"groups of {scheme.group} do not divide its rows of {columns}; {sizes} do"
+            fitting = f"{sizes} do" if sizes else "nothing does"
+            return f"groups of {scheme.group} do not divide its rows of {columns}; {fitting}"
     return ""
 
 

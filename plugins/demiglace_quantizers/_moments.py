@@ -134,7 +134,7 @@ def _gathered(
         calibrate_beside(original, model, batches, {last: InputsOf(pair)}, grams, context)
     for gram in grams.values():
         sums = [gram.matrix, gram.total]
-        if isinstance(gram, PairedGram):
+        if isinstance(gram, PairedGram) and gram.paired:
             sums += [gram.across, gram.others_total]
         yield InputMoments(*(one / gram.rows for one in sums))
 

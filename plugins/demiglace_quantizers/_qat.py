@@ -81,7 +81,7 @@ class Trained:
         if norm is not None:
             folded = fold(layer.module, self.loop.model.module.get_submodule(norm), norm)
             weight, bias = _scaled(weight, folded), folded.bias
-            yield Swap(norm, "identity")
+            yield folded.swap()
         yield integer_swap(layer, weight, module.input_affine(), bias)
 
     def _rounding(self) -> Iterator[FakeQuantized]:

@@ -31,6 +31,7 @@ def smoothed(model: ModelGraph, config: SmoothConfig, context: Context) -> list[
     ranges = {holder(weight): Ranges() for one in usable for weight in one.readers}
     batches = calibration_batches(context, config.samples, config.batch_size)
     calibrate(model, batches, ranges, context)
+    usable = _called(usable, ranges, context)
     values: dict[str, Tensor] = {}
 
     def value(name: str) -> Tensor:
@@ -99,6 +100,31 @@ def _usable(model: ModelGraph, config: SmoothConfig, context: Context) -> Sequen
     for weight, reason in reasons.items():
         if reason:
             context.leave_alone(holder(weight), reason)
+    return _some(usable, context)
+
+
+def _called(
+    usable: Sequence[Migration], ranges: Mapping[str, Ranges], context: Context
+) -> Sequence[Migration]:
+    """Those of whose readers all inputs were seen; the layers of the others are reported.
+
+    Attention reads the weight of its `out_proj`, and no data may come to a layer.
+
+    Raises:
+        GraphError: when there is none.
+    """
+    unseen = {name for name, one in ranges.items() if not one.calls}
+    for name in unseen:
+        context.leave_alone(name, "calibration does not call it, so that its inputs are not known")
+    return _some([one for one in usable if not unseen & set(map(holder, one.readers))], context)
+
+
+def _some(usable: Sequence[Migration], context: Context) -> Sequence[Migration]:
+    """The same.
+
+    Raises:
+        GraphError: when there is none.
+    """
     if not usable:
         few = "; ".join(f"{name}: {reason}" for name, reason in list(context.left_alone.items())[:3])
         raise GraphError(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from demiglace.calibration import Moments, Several, calibrate, calibration_batches
 from demiglace.errors import GraphError
-from demiglace.graph import Edit, ModelGraph, Swap
+from demiglace.graph import Edit, ModelGraph
 from demiglace.quantization import (
     OBSERVERS,
     Folded,
@@ -78,7 +78,7 @@ class StaticQuantizer:
         weight = weights["weight"]
         yield integer_swap(layer, weight, self.ranges[layer.name], self._bias(layer, weight))
         if layer.name in self.folded:
-            yield Swap(self.folded[layer.name].norm, "identity")
+            yield self.folded[layer.name].swap()
 
     def _folded(self, model: ModelGraph, context: Context) -> dict[str, Folded]:
         """The layers that take up the batch norm after them."""

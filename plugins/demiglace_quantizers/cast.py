@@ -93,7 +93,13 @@ class Cast(Editor[CastConfig]):
         finally:
             transaction.rollback()
         pairs = [(a, b) for a, b in zip(before, after, strict=True) if hasattr(a, "is_floating_point")]
-        errors = [TensorError.between(a, b) for a, b in pairs if a.is_floating_point()]
+        pairs = [(a, b) for a, b in pairs if a.is_floating_point()]
+        if any(bool(a.isfinite().all() > b.isfinite().all()) for a, b in pairs):
+            raise GraphError(
+                f"in {self.config.dtype} the model's outputs on the example are infinite or NaN",
+                hint='use dtype = "bfloat16"' if self.config.dtype == "float16" else "leave this pass out",
+            )
+        errors = [TensorError.between(a, b) for a, b in pairs]
         context.figures["outputs"] = [{"sqnr": one.sqnr, "cosine": one.cosine} for one in errors]
 
 

@@ -63,7 +63,9 @@ class InputGram(Collector):
 class PairedGram(InputGram):
     """`X^T X` and the sum of rows as of `InputGram`, beside another model's inputs `Y` of the same layer.
 
-    `calibrate_beside` brings both together; `InputsOf` hands over what the other model's layer gets.
+    `calibrate_beside` brings both together; `InputsOf` hands over what the other model's layer gets. Where
+    data decides what a layer gets (experts, branches), both models may decide otherwise: then nothing is
+    paired.
     """
 
     def __init__(self, dtype: torch.dtype = torch.float64) -> None:
@@ -71,14 +73,25 @@ class PairedGram(InputGram):
         self._others: deque[Tensor] = deque()
         self._across: Tensor | None = None
         self._others_total: Tensor | None = None
+        self._differs = False
+
+    @property
+    def paired(self) -> bool:
+        """Whether each call of the layer had its like in the other model."""
+        return not (self._differs or self._others)
 
     def pair(self, value: Tensor) -> None:
         """The other model's input at the next call of the layer; calls are matched in order."""
-        self._others.append(value)
+        if not self._differs:
+            self._others.append(value)
 
     def see(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        both = input_rows(module, inputs[0].detach()), input_rows(module, self._others.popleft())
-        for rows, others in zip(*both, strict=True):
+        value, other = inputs[0].detach(), self._others.popleft() if self._others else None
+        if other is None or other.shape != value.shape:
+            self._differs = True
+            super().see(module, inputs, output)
+            return
+        for rows, others in zip(input_rows(module, value), input_rows(module, other), strict=True):
             own = rows.to(self.dtype)
             self._add(own)
             self._add_others(own, others.to(self.dtype))
@@ -124,7 +137,7 @@ class OutputGram(GradientCollector):
         self._rows = 0
 
     def see_gradient(self, module: nn.Module, output: Tensor, gradient: Tensor) -> None:
-        rows = gradient.float().flatten(0, -2)
+        rows = gradient.float().reshape(-1, gradient.shape[-1])
         added = rows.T @ rows
         self._matrix = added if self._matrix is None else self._matrix + added
         self._rows += len(rows)

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from demiglace.calibration.undisturbed import undisturbed
-from demiglace.calibration.watch import run_batch
+from demiglace.calibration.watch import holds_nothing, layer_named, run_batch
 from demiglace.data import Batch
 from demiglace.graph import ModelGraph
 
@@ -23,17 +23,18 @@ def execution_order(model: ModelGraph, batch: Batch, names: Collection[str]) -> 
     Args:
         model: the model.
         batch: what to run.
-        names: qualified names of layers; those that are never called are left out.
+        names: qualified names of layers, `.` for the root; those that are never called, or on nothing, are
+            left out.
     """
     order: list[list[str]] = []
     seen: set[str] = set()
     last: list[Tensor] = []
 
     def hook(name: str, layer: nn.Module, args: tuple[Any, ...]) -> None:
-        if name in seen:
+        value = args[0] if args else None
+        if name in seen or holds_nothing(value):
             return
         seen.add(name)
-        value = args[0] if args else None
         if last and value is last[0]:
             order[-1].append(name)
         else:
@@ -41,7 +42,7 @@ def execution_order(model: ModelGraph, batch: Batch, names: Collection[str]) -> 
         last[:] = [value] if isinstance(value, Tensor) else []
 
     handles = [
-        model.module.get_submodule(name).register_forward_pre_hook(partial(hook, name)) for name in names
+        layer_named(model.module, name).register_forward_pre_hook(partial(hook, name)) for name in names
     ]
     try:
         with undisturbed(model.module):

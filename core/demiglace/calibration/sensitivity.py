@@ -10,7 +10,13 @@ from torch import Tensor
 
 from demiglace.calibration.batches import empty
 from demiglace.calibration.undisturbed import differentiable, undisturbed
-from demiglace.calibration.watch import padding, refuse_nonfinite_data, run_batch, without_padding
+from demiglace.calibration.watch import (
+    differentiated,
+    padding,
+    refuse_nonfinite_data,
+    run_batch,
+    without_padding,
+)
 from demiglace.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,7 +62,7 @@ def row_sensitivities(
                 continue
             refuse_nonfinite_data(batch)
             loss = projected(run_batch(model.module, batch), batch, generator)
-            gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+            gradients = differentiated(loss, list(weights.values()))
             for name, gradient in zip(weights, gradients, strict=True):
                 if gradient is not None:
                     squares = gradient.flatten(1).double().square().mean(1).cpu()

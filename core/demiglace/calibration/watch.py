@@ -35,7 +35,7 @@ class Watch(ExitStack):
     def __init__(self, module: nn.Module, collectors: Collectors, stop_early: bool) -> None:
         super().__init__()
         self.module, self.stop_early = module, stop_early
-        self.layers = [(name, _layer(module, name), one) for name, one in collectors.items()]
+        self.layers = [(name, layer_named(module, name), one) for name, one in collectors.items()]
         self.gradients = any(isinstance(one, GradientCollector) for one in collectors.values())
         self._kept: list[tuple[GradientCollector, nn.Module, Tensor]] = []
         self._calls = 0
@@ -68,7 +68,7 @@ class Watch(ExitStack):
     def backward(self, loss: Tensor) -> None:
         """Hand the gradients of the loss to those who wait for them."""
         outputs = [output for _, _, output in self._kept]
-        gradients = torch.autograd.grad(loss, outputs, allow_unused=True)
+        gradients = differentiated(loss, outputs)
         for (collector, layer, output), gradient in zip(self._kept, gradients, strict=True):
             given = torch.zeros_like(output) if gradient is None else gradient
             collector.see_gradient(layer, output.detach(), given)
@@ -83,8 +83,9 @@ class Watch(ExitStack):
             _refuse_nonfinite(value, name)
         with torch.no_grad():
             shown = [without_padding(value, self._padding) for value in (*inputs, output)]
-            collector.see(layer, tuple(shown[:-1]), shown[-1])
-        collector.calls += 1
+            if not holds_nothing(shown[0]):
+                collector.see(layer, tuple(shown[:-1]), shown[-1])
+                collector.calls += 1
         self._calls += 1
         if self.stop_early and self._calls == self._expected:
             raise _Stop
@@ -100,6 +101,11 @@ class Watch(ExitStack):
         self._kept.append((collector, layer, output))
         # What follows may work in place: it gets a copy, and the gradient is that of the layer's output.
         return output.clone()
+
+
+def holds_nothing(value: Any) -> bool:
+    """Whether a layer's input is without an element: of an expert that no example was sent to, for one."""
+    return isinstance(value, Tensor) and value.numel() == 0
 
 
 def padding(batch: Batch) -> Tensor | None:
@@ -119,7 +125,27 @@ def without_padding(value: Any, real: Tensor | None) -> Any:
     return value[real]
 
 
-def _layer(module: nn.Module, name: str) -> nn.Module:
+def differentiated(loss: Tensor, tensors: list[Tensor]) -> tuple[Tensor | None, ...]:
+    """The gradients of a loss, `None` where it does not depend on a tensor.
+
+    Raises:
+        UsageError: when the model cannot be differentiated.
+    """
+    try:
+        return torch.autograd.grad(loss, tensors, allow_unused=True)
+    except RuntimeError as error:
+        raise UsageError(
+            f"the model cannot be differentiated: {error}".partition("\n")[0],
+            hint="choose a method that needs no gradients, or change the model so that it could be trained",
+        ) from error
+
+
+def layer_named(module: nn.Module, name: str) -> nn.Module:
+    """A layer by its qualified name, `.` for the root.
+
+    Raises:
+        GraphError: when there is none.
+    """
     try:
         return module.get_submodule("" if name == ROOT else name)
     except AttributeError:

@@ -133,13 +133,14 @@ def _step_faults(checked: Checked, step: Step, graph: ModelGraph) -> Iterator[Fa
     """A model that is integers, to be trained; selectors that match nothing; else what the pass refuses."""
     from demiglace.quantization import untrainable
 
-    if step.spec.kind is Kind.TRAINER and (reason := untrainable(graph.module)):
+    reason = untrainable(graph.module) if step.spec.kind is Kind.TRAINER else ""
+    if reason:
         place = checked.recipe.place((*step.path, "use"))
         hint = "start from the floating-point model, and quantize after the training"
         yield Fault(f"step {step.id!r}: the model cannot be trained: {reason}", place, hint)
     unmatched_selectors = list(_selector_faults(checked, step, graph))
     yield from unmatched_selectors
-    problems = () if unmatched_selectors else _pass_of(checked, step).preflight(graph)
+    problems = () if unmatched_selectors or reason else _pass_of(checked, step).preflight(graph)
     for problem in problems:
         place = checked.recipe.place((*step.path, *(problem.option or ("use",))))
         yield Fault(f"step {step.id!r}: {problem.message}", place, problem.hint)

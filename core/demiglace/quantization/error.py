@@ -31,12 +31,13 @@ class TensorError:
         """The error of a tensor of which there are only parts at a time, each with its approximation."""
         signal = noise = power = product = 0.0
         for original, approximation in parts:
-            first, second = original.detach().flatten().float(), approximation.detach().flatten().float()
+            # Squares of float32 would vanish below 1e-23 and be infinite above 1e19.
+            first, second = (one.detach().flatten().double() for one in (original, approximation))
             signal += float(first.square().sum())
             noise += float((first - second).square().sum())
             power += float(second.square().sum())
             product += float(torch.dot(first, second))
-        length, same = math.sqrt(signal * power), 1.0 if noise == 0 else 0.0
+        length, same = math.sqrt(signal) * math.sqrt(power), 1.0 if noise == 0 else 0.0
         return cls(_decibel(signal, noise), product / length if length else same)
 
 

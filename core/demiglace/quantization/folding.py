@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from demiglace.graph.edits import Swap
+from demiglace.graph.eval_mode import eval_mode
 from demiglace.graph.export import export
 
 if TYPE_CHECKING:
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
 
     from demiglace.graph import ModelGraph
 
+_RANKS: dict[type[nn.Module], int] = {nn.BatchNorm1d: 2, nn.BatchNorm3d: 5}
 _CONVOLUTIONS = ("aten.conv1d", "aten.conv2d", "aten.conv3d")
 
 
@@ -25,10 +30,18 @@ class Folded:
 
     #: The batch norm's qualified name.
     norm: str
+    #: The children of its module that run after it, such as an activation.
+    after: tuple[str, ...]
     #: What each row of the weight was multiplied by.
     factor: Tensor
     weight: Tensor
     bias: Tensor
+
+    def swap(self) -> Swap:
+        """The edit that leaves of the norm's module what comes after the norm."""
+        if not self.after:
+            return Swap(self.norm, "identity")
+        return Swap(self.norm, "skip", {"children": list(self.after), "start": "same", "returned": 0})
 
 
 def foldable(model: ModelGraph) -> dict[str, str]:
@@ -51,7 +64,7 @@ def foldable(model: ModelGraph) -> dict[str, str]:
         if not _is(node, ("aten.batch_norm",)) or len(node.args[0].users) != 1:
             continue
         before = _owner(node.args[0], names)
-        if before and _gives_channels(node.args[0]) and _folds(modules.get(owner)):
+        if before and _gives_channels(node.args[0]) and _after(modules.get(owner)) is not None:
             found[before] = owner
     return {layer: norm for layer, norm in found.items() if uses[layer] == uses[norm] == 1}
 
@@ -64,8 +77,11 @@ def fold(layer: nn.Module, norm: nn.Module, name: str) -> Folded:
         norm: the batch norm that follows it.
         name: of the norm.
     """
-    if not isinstance(norm, _BatchNorm) or norm.running_mean is None or norm.running_var is None:
-        raise TypeError(f"{name!r} has no running statistics")
+    after = _after(norm)
+    if after is None:
+        raise TypeError(f"{name!r} is no batch norm with running statistics that can be left out")
+    assert isinstance(norm, _BatchNorm) and norm.running_mean is not None  # noqa: S101, PT018
+    assert norm.running_var is not None  # noqa: S101
     weight, bias = layer._parameters["weight"], layer._parameters.get("bias")
     factor = torch.rsqrt(norm.running_var + norm.eps)
     factor = factor if norm.weight is None else factor * norm.weight.detach()
@@ -74,11 +90,38 @@ def fold(layer: nn.Module, norm: nn.Module, name: str) -> Folded:
     shift = shift if norm.bias is None else shift + norm.bias.detach()
     if weight is None:
         raise TypeError("the layer has no weight")
-    return Folded(name, factor, weight.detach() * factor.view(-1, *[1] * (weight.dim() - 1)), shift)
+    return Folded(name, after, factor, weight.detach() * factor.view(-1, *[1] * (weight.dim() - 1)), shift)
 
 
-def _folds(module: nn.Module | None) -> bool:
-    return isinstance(module, _BatchNorm) and module.running_mean is not None
+def _after(module: nn.Module | None) -> tuple[str, ...] | None:
+    """The children that a batch norm's module runs after the norm, by their names; `None` for other modules.
+
+    Libraries put an activation into a subclass of torch's batch norm. What such a module does beside the norm
+    is seen by running it on random numbers.
+    """
+    if not isinstance(module, _BatchNorm) or module.running_mean is None or module._forward_hooks:
+        return None
+    if type(module).forward is _BatchNorm.forward:
+        return ()
+    children = dict(module.named_children())
+    size = (8, module.num_features, *[2] * (_dimensions(module) - 2))
+    values = torch.randn(size, generator=torch.Generator().manual_seed(0)).to(module.running_mean)
+    with eval_mode(module), torch.no_grad():
+        normed = functools.reduce(
+            lambda value, child: child(value), children.values(), _normed(module, values)
+        )
+        same = torch.allclose(normed, module(values), equal_nan=True)
+    return tuple(children) if same else None
+
+
+def _normed(module: _BatchNorm, values: Tensor) -> Tensor:
+    parameters = (module.running_mean, module.running_var, module.weight, module.bias)
+    return F.batch_norm(values, *parameters, eps=module.eps)
+
+
+def _dimensions(module: _BatchNorm) -> int:
+    """Of inputs that a batch norm takes."""
+    return next((rank for kind, rank in _RANKS.items() if isinstance(module, kind)), 4)
 
 
 def _gives_channels(node: fx.Node) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor, fx
+from torch.utils._pytree import tree_leaves
 
 from demiglace.graph import ModelGraph
 
@@ -47,7 +48,8 @@ def migrations(model: ModelGraph) -> list[Migration]:
         GraphError: when the model cannot be exported.
     """
     walk = _Walk(model.exported, _single(model))
-    return [found for found in map(walk.follow, walk.nodes) if found is not None and found.readers]
+    every = [found for found in map(walk.follow, walk.nodes) if found is not None]
+    return [found for found in every if found.readers and len(found.taken)]
 
 
 def _single(model: ModelGraph) -> set[str]:
@@ -95,7 +97,7 @@ class _Walk:
         carrying = [one for one in node.all_input_nodes if one in values]
         if self._reads(node, carrying, values, found):
             return False
-        moved = _moved(node, values) if len(carrying) == 1 else None
+        moved = _moved(node, values) if len(carrying) == 1 and _known(node) else None
         if moved is None:
             for one in carrying:
                 _take(found, values[one], node)
@@ -105,7 +107,7 @@ class _Walk:
 
     def _made(self, node: fx.Node) -> tuple[Migration, Tensor] | None:
         place = _PRODUCERS.get(_name(node))
-        if place is None:
+        if place is None or not _known(node):
             return None
         weights, axis = place
         args = _args(node)
@@ -161,6 +163,13 @@ def _shape(node: fx.Node) -> tuple[int, ...]:
 
 def _number(value: Any) -> Any:
     return value.node.hint if isinstance(value, torch.SymInt) else value
+
+
+def _known(node: fx.Node) -> bool:
+    """Whether no size or number of a node's results and arguments is found out by looking at data only."""
+    values = tree_leaves([one.meta.get("val") for one in (node, *node.all_input_nodes)])
+    sizes = [size for one in values for size in (one.shape if isinstance(one, Tensor) else (one,))]
+    return not any(isinstance(one, torch.SymInt) and _number(one) is None for one in sizes)
 
 
 def _normalizes_several(node: fx.Node) -> bool:

@@ -161,7 +161,7 @@ def embedding(
     """Rows `[..., width]` of a table of packed integers, of which only those asked for are unpacked."""
     scheme = Scheme(bits, zero_point is None, group, per_tensor=len(scale) == 1 < len(codes))
     rows = QTensor(codes, scale, zero_point, (len(codes), width), scheme).rows(indices.flatten())
-    return rows.dequantize(dtype).unflatten(0, indices.shape)
+    return rows.dequantize(dtype).reshape(*indices.shape, width)
 
 
 def sparse_linear(

@@ -41,6 +41,7 @@ class Scheme:
         return self.group is None or columns % self.group == 0
 
 
-def fitting_groups(columns: int, least: int = 8) -> list[int]:
-    """The group sizes of at least `least` that divide a row of `columns` weights, ascending."""
-    return [size for size in range(least, columns + 1) if columns % size == 0]
+def fitting_groups(columns: int) -> list[int]:
+    """The group sizes that divide a row of `columns` weights, ascending; those below 8 only of short rows."""
+    sizes = [size for size in range(2, columns + 1) if columns % size == 0]
+    return [size for size in sizes if size >= 8] or sizes

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
 
 from demiglace.graph.edits import Swap
 from demiglace.graph.model_graph import types_of
@@ -32,12 +33,15 @@ _TYPES: dict[type[nn.Module], str] = {
 _IN_GRAPH = "quantized.layer"
 """What takes the place of such a layer where a plain-data graph reads its weight and does not call it."""
 
+_COMPUTED = "its weight is computed from other parameters: make it a parameter first"
+"""Of spectral norms, weight norms and parametrizations."""
+
 _ATTENTION = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
 
 
 def quantizable_weights(module: nn.Module) -> tuple[str, ...]:
     """The weights of a layer that can become integers, by their own names; none for other modules."""
-    names = _ATTENTION if _base(module) is nn.MultiheadAttention else ("weight",)
+    names = _names(_base(module))
     return tuple(
         name for name in names if refusal(module) is None and module._parameters.get(name) is not None
     )
@@ -50,6 +54,8 @@ def refusal(module: nn.Module) -> str | None:
     if isinstance(module, TrainedWeights):
         return "it is being trained for integers already"
     base = _base(module)
+    if isinstance(module, ParametrizationList) or (base and _computed(module, base)):
+        return _COMPUTED
     if base is None:
         return f"there is no integer form of {types_of(module)[0]}"
     if any(one.numel() == 0 for one in module.parameters(recurse=False)):
@@ -61,6 +67,15 @@ def refusal(module: nn.Module) -> str | None:
     if isinstance(module, nn.Embedding) and module.max_norm is not None:
         return "its table is renormalised in place (max_norm)"
     return None
+
+
+def _names(base: type[nn.Module] | None) -> tuple[str, ...]:
+    return _ATTENTION if base is nn.MultiheadAttention else ("weight",)
+
+
+def _computed(module: nn.Module, base: type[nn.Module]) -> bool:
+    """Whether none of the weights that a layer of this class has is a parameter of it."""
+    return not isinstance(module, Layer) and not set(_names(base)) & module._parameters.keys()
 
 
 def _base(module: nn.Module) -> type[nn.Module] | None:

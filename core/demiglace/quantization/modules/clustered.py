@@ -34,7 +34,7 @@ class Clustered(TrainedWeights):
             return weight
         centroids = self.own(name + CENTROIDS)
         # The difference is 0: it hands the gradient on.
-        return _values(weight, centroids) + (weight - weight.detach())
+        return _values(weight, centroids).to(weight.dtype) + (weight - weight.detach())
 
     def centroids(self) -> Iterator[nn.Parameter]:
         """The shared values of every weight."""
@@ -58,8 +58,8 @@ class Clustered(TrainedWeights):
 
 def _values(weight: Tensor, centroids: Tensor) -> Tensor:
     """The nearest centroid of each weight, 0 for 0."""
-    table = F.pad(centroids, (1, 0))
-    return table[torch.where(weight == 0, 0, nearest(weight.detach(), centroids.detach()) + 1)]
+    table, chosen = F.pad(centroids, (1, 0)), nearest(weight.detach().to(centroids.dtype), centroids.detach())
+    return table[torch.where(weight == 0, 0, chosen + 1)]
 
 
 def clustered(old: nn.Module, options: Mapping[str, Any]) -> nn.Module:
@@ -71,5 +71,6 @@ def clustered(old: nn.Module, options: Mapping[str, Any]) -> nn.Module:
     """
     new = in_training(old, Clustered, tuple(options["clusters"]), sharing=False)
     for name, clusters in options["clusters"].items():
-        new.add(name + CENTROIDS, nn.Parameter(new.get_parameter(name).new_zeros(clusters)))
+        device = new.get_parameter(name).device
+        new.add(name + CENTROIDS, nn.Parameter(torch.zeros(clusters, device=device)))
     return new

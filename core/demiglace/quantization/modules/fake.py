@@ -42,17 +42,18 @@ class FakeQuantized(TrainedWeights):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         if self.rounds_inputs:
-            first, *others = args
-            if first.is_nested:
-                return each(self.forward, first)
-            args = (self._inputs(first), *others)
+            # Layers that round their inputs have one, which may be given by its name.
+            [given] = (*args, *kwargs.values())
+            if given.is_nested:
+                return each(self.forward, given)
+            args, kwargs = (self._inputs(given),), {}
         return super().forward(*args, **kwargs)
 
     def computed(self, name: str) -> Tensor:
         """A weight as its integers stand for it, with gradients to it and to its step sizes."""
         weight = self.own(name)
         step = self.step(name).view(-1, *[1] * (weight.dim() - 1))
-        return fake_symmetric(weight, step, Scheme(self.bits[name]))
+        return fake_symmetric(weight, step, Scheme(self.bits[name])).to(weight.dtype)
 
     def step(self, name: str) -> Tensor:
         """The step sizes of a weight as they are now, `[rows]`."""
@@ -78,13 +79,13 @@ class FakeQuantized(TrainedWeights):
     def integers(self, name: str) -> QTensor:
         """A weight as it will be stored, with scales in float32, so that it computes as it was trained."""
         weight, scheme, step = self.own(name), Scheme(self.bits[name]), self.step(name)
-        groups = grouped(weight, scheme)
+        groups = grouped(weight, scheme).float()
         scale = step.view(-1, 1, 1)
         integers = (groups / scale).round_().clamp_(scheme.low, scheme.high)
         return QTensor.of(integers, scale, torch.zeros_like(scale), scheme, tuple(weight.shape))
 
     def _inputs(self, values: Tensor) -> Tensor:
-        if self.training and self.observing:
+        if self.training and self.observing and values.numel():
             with torch.no_grad():
                 low, high = values.float().aminmax()
                 self.input_low.copy_(moving(self.input_low, low, _SHARE))
@@ -104,8 +105,10 @@ def fake_quantized(old: nn.Module, options: Mapping[str, Any]) -> nn.Module:
     new = in_training(old, FakeQuantized, names, **attributes)
     for name in names:
         weight = new.get_parameter(name)
-        new.add(name + STEP, weight.new_empty(len(weight)))
-        new.add(name + LOG_STEP, nn.Parameter(weight.new_zeros(len(weight))))
+        # As scales are stored: weights of 16 bits would round them, those of 64 need no finer ones.
+        step = torch.zeros(len(weight), device=weight.device)
+        new.add(name + STEP, step)
+        new.add(name + LOG_STEP, nn.Parameter(step.clone()))
     if options["inputs"]:
         device = next(new.parameters()).device
         for name in ("input_low", "input_high"):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from demiglace.quantization.modules.fused import keep_hooks
 from demiglace.quantization.modules.trained import trained
 from demiglace.quantization.operators import traceable, weight
 from demiglace.quantization.qtensor import QTensor
@@ -58,6 +59,7 @@ class QuantizedHolder(nn.Module):
         self._buffers.update(old._buffers)
         self._modules.update(old._modules)
         self.training = old.training
+        keep_hooks(self, old)
         #: The weights without their memory.
         self._schemes: dict[str, StoredWeight] = {}
         for name, given in options["weights"].items():

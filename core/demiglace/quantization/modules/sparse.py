@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from demiglace.graph.edits import Swap
-from demiglace.quantization.modules.fused import each, must_be_called
+from demiglace.quantization.modules.fused import each, keep_hooks, must_be_called
 from demiglace.quantization.operators import sparse_linear, traceable
 
 VALUES, _COLUMNS, _ROWS = "_values", "_columns", "_rows"
@@ -92,6 +92,7 @@ class SparseLinear(nn.Linear):
         self.in_features, self.out_features = old.in_features, old.out_features
         self.register_parameter("bias", old._parameters.get("bias"))
         self.training = old.training
+        keep_hooks(self, old)
         nonzero, device = options["nonzero"], weight.device
         self.register_buffer("weight" + VALUES, torch.empty(nonzero, dtype=weight.dtype, device=device))
         self.register_buffer("weight" + _COLUMNS, torch.empty(nonzero, dtype=torch.int32, device=device))

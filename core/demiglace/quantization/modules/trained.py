@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from demiglace.quantization.modules.fused import must_be_called
+from demiglace.quantization.modules.fused import may_be_read, must_be_called
 
 
 class TrainedWeights(nn.Module):
@@ -73,8 +73,6 @@ def in_training(
     for own in ("_parameters", "_buffers", "_modules"):
         new.__dict__[own] = dict(vars(old)[own])
     new.__dict__.update(attributes, names=names, added={"names", "added", *attributes})
-    # The layer that it was made of keeps its own hooks.
-    new._forward_pre_hooks = new._forward_pre_hooks.copy()
     must_be_called(new)
     return new
 
@@ -88,4 +86,5 @@ def trained(layer: nn.Module) -> nn.Module:
     for own in ("_parameters", "_buffers"):
         held = vars(layer)[own].items()
         plain.__dict__[own] = {name: value for name, value in held if name not in layer.added}
+    may_be_read(plain)
     return plain

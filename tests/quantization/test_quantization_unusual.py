@@ -1,0 +1,285 @@
+"""Models of forms that a library's or a user's code may have, and that no other test has."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+import demiglace
+from demiglace.errors import GraphError, RecipeError, UsageError
+from demiglace.quantization import TensorError
+
+VALUES = torch.randn(64, 16, generator=torch.Generator().manual_seed(0))
+WEIGHTS, GPTQ = {"use": "quantize.weight_only"}, {"use": "quantize.weight_only", "method": "gptq"}
+DYNAMIC, STATIC = {"use": "quantize.dynamic"}, {"use": "quantize.static"}
+POST_TRAINING = [WEIGHTS, GPTQ, DYNAMIC, STATIC]
+
+
+def _training(use, **options):
+    fit = {"use": "train.supervised", "steps": 4, "optimizer": {"name": "SGD", "lr": 0.0001}}
+    return {**fit, "with": [{"use": use, **options}]}
+
+
+def _run(module, *passes, values=VALUES, **given):
+    halves = values.split(len(values) // 2)
+    batches = [(one, torch.arange(len(one)) % 3) for one in halves]
+    recipe = {"name": "q", "pass": list(passes)}
+    return demiglace.run(recipe, model=module, data=batches, example_inputs=values[:2], **given)
+
+
+def _distance(module, original, values=VALUES):
+    """How far the outputs are from the original's, as a share of their size."""
+    with torch.no_grad():
+        before, after = original.eval()(values).double(), module.eval()(values).double()
+    return float((after - before).norm() / before.norm())
+
+
+class Hooked(nn.Module):
+    """What its layers compute is changed by hooks."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(16, 16), nn.Linear(16, 3)
+        self.body.register_forward_hook(lambda layer, inputs, output: output * 2)
+        self.head.register_forward_pre_hook(lambda layer, inputs: (inputs[0] + 1,))
+
+    def forward(self, x):
+        return self.head(self.body(x))
+
+
+@pytest.mark.parametrize("one", [*POST_TRAINING, _training("quantize.qat"), _training("share.kmeans")])
+def test_hooks_at_a_layer_stay_where_integers_take_its_place(one, tmp_path):
+    torch.manual_seed(0)
+    module = Hooked()
+    original = copy.deepcopy(module)
+    result = _run(module, one, out=tmp_path / "run")
+    assert _distance(module, original) < 0.1
+    opened = demiglace.load(tmp_path / "run", model=Hooked)
+    assert torch.equal(opened(VALUES), result.model(VALUES))
+
+
+class NormWithActivation(nn.BatchNorm2d):
+    """As libraries write it: the norm, then its children."""
+
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.drop, self.act = nn.Identity(), nn.SiLU(inplace=True)
+
+    def forward(self, x):
+        return self.act(self.drop(super().forward(x)))
+
+
+class NormWithMore(nn.BatchNorm2d):
+    """It computes what none of its children does."""
+
+    def forward(self, x):
+        return super().forward(x).abs()
+
+
+class NormedNet(nn.Module):
+    def __init__(self, norm):
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(1, 8, 3, bias=False), norm(8), nn.Linear(8 * 4, 3)
+
+    def forward(self, x):
+        return self.head(self.norm(self.conv(x.view(-1, 1, 4, 4))).flatten(1))
+
+
+@pytest.mark.parametrize("one", [STATIC, _training("quantize.qat")])
+@pytest.mark.parametrize(("norm", "folded"), [(NormWithActivation, True), (NormWithMore, False)])
+def test_what_a_norms_module_does_beside_the_norm_stays_when_it_is_folded(one, norm, folded, tmp_path):
+    torch.manual_seed(0)
+    module = NormedNet(norm)
+    module.norm.running_var.fill_(0.3)
+    original = copy.deepcopy(module)
+    result = _run(module, one, out=tmp_path / "run")
+    assert _distance(module, original) < 0.1
+    assert isinstance(module.norm, nn.BatchNorm2d) is not folded
+    opened = demiglace.load(tmp_path / "run", model=lambda: NormedNet(norm))
+    assert torch.equal(opened(VALUES), result.model(VALUES))
+
+
+class Experts(nn.Module):
+    """Data decides which expert computes; the last one gets nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate, self.head = nn.Linear(16, 3), nn.Linear(16, 3)
+        self.experts = nn.ModuleList(nn.Linear(16, 16) for _ in range(4))
+
+    def forward(self, x):
+        which = self.gate(x).argmax(1)
+        output = torch.zeros_like(x)
+        for number, expert in enumerate(self.experts):
+            rows = (which == number).nonzero().flatten()
+            output = output.index_add(0, rows, expert(x[rows]))
+        return self.head(output)
+
+
+@pytest.mark.parametrize("one", [*POST_TRAINING, _training("quantize.qat"), {"use": "quantize.rate"}])
+def test_a_layer_that_gets_no_example_is_quantized_beside_those_that_do(one):
+    torch.manual_seed(0)
+    module = Experts()
+    module.gate.weight.data *= 10  # so that rounding sends few examples elsewhere
+    original = copy.deepcopy(module)
+    result = _run(module, one)
+    assert not result.steps[0].left_alone
+    assert module(VALUES[:0]).shape == (0, 3)
+    assert _distance(module, original) < (0.5 if one["use"] == "quantize.rate" else 0.2)
+
+
+def test_layers_that_calibration_does_not_call_are_not_smoothed():
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+
+        def forward(self, x):
+            return self.attention(x, x, x)[0].mean(1)
+
+    with pytest.raises(GraphError, match=r"attention.out_proj: calibration does not call it"):
+        _run(Attention(), {"use": "quantize.smooth"}, values=VALUES.view(8, 8, 16))
+
+
+@pytest.mark.parametrize("one", [*POST_TRAINING, {"use": "quantize.rate", "bits_per_weight": 8}])
+def test_a_model_that_is_one_layer_is_quantized(one):
+    torch.manual_seed(0)
+    module = nn.Linear(16, 3)
+    original = copy.deepcopy(module)
+    _run(module, one)
+    assert _distance(module, original) < (0.3 if one["use"] == "quantize.rate" else 0.1)
+
+
+class OneByOne(nn.Module):
+    """Its layers get single vectors and a single number."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.table = nn.Linear(16, 3), nn.Embedding(5, 3)
+
+    def forward(self, x):
+        return torch.stack([self.body(one) + self.table(torch.tensor(3)) for one in x])
+
+
+@pytest.mark.parametrize("one", POST_TRAINING)
+def test_layers_that_are_called_without_a_batch_are_quantized(one):
+    torch.manual_seed(0)
+    module = OneByOne()
+    original = copy.deepcopy(module)
+    _run(module, one)
+    assert _distance(module, original) < 0.05
+
+
+def test_inputs_given_by_name_are_rounded_in_training_too():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Linear(16, 3)
+
+        def forward(self, x):
+            return self.body(input=x)
+
+    module = Named()
+    original = copy.deepcopy(module)
+    _run(module, _training("quantize.qat"))
+    assert _distance(module, original) < 0.1
+    assert float(module.body.input_scale) > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    "one", [_training("quantize.qat"), _training("share.kmeans", clusters=200, bias_clusters=3, start=0.0)]
+)
+def test_models_of_other_dtypes_train_for_integers(dtype, one, tmp_path):
+    def build():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3)).to(dtype)
+
+    values = VALUES.to(dtype)
+    result = _run(build(), one, values=values, out=tmp_path / "run")
+    assert result.model(values).dtype == dtype
+    assert _distance(result.model, build(), values) < 0.25
+    assert torch.equal(demiglace.load(tmp_path / "run", model=build)(values), result.model(values))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("one", [*POST_TRAINING, _training("quantize.qat"), {"use": "quantize.rate"}])
+@pytest.mark.parametrize("kind", ["spectral", "weight", "parametrized"])
+def test_a_layer_whose_weight_is_computed_is_left_alone_and_named(kind, one):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3))
+    if kind == "spectral":
+        nn.utils.spectral_norm(module[0])
+    elif kind == "weight":
+        nn.utils.weight_norm(module[0])
+    else:
+        parametrize.register_parametrization(module[0], "weight", nn.Tanh())
+    with torch.no_grad():
+        before = module.eval()(VALUES)
+    [step] = _run(module, one).steps
+    [(name, reason)] = step.left_alone.items()
+    assert name.startswith("0")
+    assert "computed from other parameters" in reason
+    if "with" not in one:  # in training spectral norms find their vectors
+        with torch.no_grad():
+            assert float((module.eval()(VALUES) - before).norm() / before.norm()) < 0.5
+    with pytest.raises(RecipeError, match="computed from other parameters"):
+        _run(module[:1], one)
+
+
+@pytest.mark.parametrize("size", [1e30, 1e-30])
+def test_the_error_of_huge_and_tiny_tensors_is_that_of_usual_ones(size):
+    approximation = VALUES + 0.01
+    usual, found = TensorError.between(VALUES, approximation), TensorError.between(*_scaled(size))
+    assert found.sqnr == pytest.approx(usual.sqnr, rel=1e-3)
+    assert found.cosine == pytest.approx(usual.cosine, rel=1e-6)
+
+
+def _scaled(size):
+    return VALUES * size, (VALUES + 0.01) * size
+
+
+@pytest.mark.parametrize(("columns", "fitting"), [(6, "2, 3, 6 do"), (1, "nothing does")])
+def test_groups_that_do_not_divide_short_rows_say_what_does(columns, fitting):
+    module = nn.Linear(columns, 3)
+    with pytest.raises(RecipeError, match=f"rows of {columns}; {fitting}"):
+        _run(module, {**WEIGHTS, "group_size": 4}, values=torch.ones(4, columns))
+
+
+def test_a_cast_that_leaves_the_range_of_its_dtype_is_refused_and_taken_back():
+    module = nn.Sequential(nn.Linear(16, 3))
+    before = copy.deepcopy(module.state_dict())
+    with pytest.raises(GraphError, match="infinite or NaN"):
+        _run(module, {"use": "quantize.cast", "dtype": "float16"}, values=VALUES * 1e7)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    _run(module, {"use": "quantize.cast", "dtype": "bfloat16"}, values=VALUES * 1e7)
+
+
+def test_a_model_without_gradients_for_anything_refuses_training_with_one_message():
+    module = nn.Sequential(nn.Linear(16, 3, bias=False))
+    _run(module, WEIGHTS)
+    with pytest.raises(RecipeError) as caught:
+        _run(module, {"use": "train.supervised", "epochs": 1})
+    assert len(caught.value.faults) == 1
+
+
+class InPlace(nn.Module):
+    """It overwrites what a gradient would need."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(16, 16), nn.Linear(16, 3)
+
+    def forward(self, x):
+        hidden = self.body(x).sigmoid()
+        output = self.head(hidden)
+        hidden.mul_(2)
+        return output + hidden[:, :3]
+
+
+def test_a_model_that_cannot_be_differentiated_is_told_so():
+    with pytest.raises(UsageError, match="cannot be differentiated"):
+        _run(InPlace(), {"use": "quantize.rate"})
+    _run(InPlace(), {"use": "quantize.rate", "method": "rtn"})
