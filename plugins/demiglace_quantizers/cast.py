@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 from demiglace.errors import GraphError
-from demiglace.passes import Config, Context, Contract, Editor, Kind, PassSpec
+from demiglace.passes import Config, Context, Contract, Editor, Kind, PassSpec, Problem
 
 if TYPE_CHECKING:
     import torch
@@ -35,16 +36,26 @@ class CastConfig(Config):
 class Cast(Editor[CastConfig]):
     """Casts every floating-point parameter and buffer, and puts casts around the model."""
 
+    def preflight(self, model: ModelGraph) -> Iterator[Problem]:
+        import torch
+
+        from demiglace.quantization import CastsInputs
+
+        if isinstance(model.module, torch.jit.ScriptModule):
+            hint = "hand in the module that it was made of"
+            yield Problem("the model is TorchScript, whose forward cannot be changed", hint=hint)
+        elif isinstance(model.module, CastsInputs):
+            computes = str(model.module.computes).removeprefix("torch.")
+            yield Problem(f"the model is cast to {computes} already", hint="leave one of the casts out")
+        elif not self._wide(model):
+            yield Problem(f"the model has no floating-point tensor that is not {self.config.dtype} already")
+
     def edits(self, model: ModelGraph, context: Context, amount: float | None = None) -> list[Edit]:
         from demiglace.graph import Retype, Swap
+        from demiglace.training import refuse
 
-        tensors = dict([*model.module.named_parameters(), *model.module.named_buffers()])
-        wide = {name: one for name, one in tensors.items() if one.is_floating_point()}
-        wide = {name: one for name, one in wide.items() if one.dtype != self._dtype}
-        if not wide:
-            raise GraphError(
-                f"the model has no floating-point tensor that is not {self.config.dtype} already"
-            )
+        refuse(self.preflight(model))
+        wide = self._wide(model)
         for name, tensor in wide.items():
             self._refuse_overflow(name, tensor)
         returns = str(next(iter(wide.values())).dtype).removeprefix("torch.")
@@ -53,6 +64,12 @@ class Cast(Editor[CastConfig]):
         edits.append(Swap(".", "cast", options))
         self._try(model, edits, context)
         return edits
+
+    def _wide(self, model: ModelGraph) -> dict[str, Tensor]:
+        """What is to be cast, by name."""
+        tensors = dict([*model.module.named_parameters(), *model.module.named_buffers()])
+        floats = {name: one for name, one in tensors.items() if one.is_floating_point()}
+        return {name: one for name, one in floats.items() if one.dtype != self._dtype}
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -88,7 +105,8 @@ class Cast(Editor[CastConfig]):
         except RuntimeError as error:
             raise GraphError(
                 f"the model cannot compute in {self.config.dtype}: {error}",
-                hint="its forward makes tensors of a fixed dtype; let it use those of its inputs",
+                hint="its forward makes tensors of a fixed dtype; let it use those of its inputs, and cast "
+                "before layers hold integers",
             ) from error
         finally:
             transaction.rollback()

@@ -33,7 +33,8 @@ class EdgesConfig(Config):
         return Contract.of(
             needs=("activations.int8", "data.calibration"),
             gives=("edges.int8",),
-            destroys=("model.trainable",),
+            # Values that are rounded once have their ranges for good.
+            destroys=("model.trainable", "activations.int8"),
         )
 
     def words(self) -> str:

@@ -265,6 +265,26 @@ def test_a_model_without_gradients_for_anything_refuses_training_with_one_messag
     assert len(caught.value.faults) == 1
 
 
+def test_values_between_layers_are_rounded_once():
+    edges = {"use": "quantize.edges"}
+    with pytest.raises(RecipeError, match=r"needs activations\.int8, which step 'edges'"):
+        demiglace.check({"name": "q", "pass": [STATIC, edges, {**edges, "id": "again"}]})
+
+
+@pytest.mark.parametrize("second", ["bfloat16", "float16"])
+def test_what_is_cast_already_or_cannot_be_cast_is_refused_when_it_is_planned(second):
+    module = nn.Sequential(nn.Linear(16, 3))
+    script = torch.jit.trace(module, VALUES)
+    cast = {"use": "quantize.cast", "dtype": second}
+    with pytest.raises(RecipeError, match="TorchScript"):
+        _run(script, cast)
+    with pytest.raises(RecipeError, match=f"not {second} already"):
+        _run(copy.deepcopy(module).to(getattr(torch, second)), cast, values=VALUES.to(getattr(torch, second)))
+    _run(module, {"use": "quantize.cast"})
+    with pytest.raises(RecipeError, match="cast to bfloat16 already"):
+        _run(module, cast)
+
+
 class InPlace(nn.Module):
     """It overwrites what a gradient would need."""
 

@@ -9,6 +9,7 @@ from demiglace.quantization.in_graph import weights_in_graph
 from demiglace.quantization.layers import Layer, Selection, select_layers
 from demiglace.quantization.methods import METHODS, Rounding, RoundingMethod, inputs_of, rounding_method
 from demiglace.quantization.migration import Migration, migrations
+from demiglace.quantization.modules.cast import CastsInputs
 from demiglace.quantization.modules.clustered import Clustered
 from demiglace.quantization.modules.fake import FakeQuantized
 from demiglace.quantization.modules.sparse import SparseLinear, SparseWeight, sparse_swap
@@ -36,6 +37,7 @@ __all__ = [
     "METHODS",
     "MIN_BITS",
     "OBSERVERS",
+    "CastsInputs",
     "Clustered",
     "FakeQuantized",
     "Folded",
