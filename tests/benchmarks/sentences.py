@@ -1,14 +1,18 @@
 """English sentences that are on every machine: the first ones of the standard library's docstrings."""
 
+import hashlib
 import importlib
 import inspect
-import random
 import re
 import sys
 
 
-def sentences(count, seed=0):
-    """`count` different sentences, in an order drawn from `seed`."""
+def sentences(count):
+    """`count` different sentences, in the order of their hashes.
+
+    Which sentences there are depends on the modules that can be imported: where a few more or fewer are
+    found, all others keep their order.
+    """
     found = set()
     for name in sorted(sys.stdlib_module_names):
         if name.startswith("_") or name in {"antigravity", "this", "idlelib"}:
@@ -23,8 +27,7 @@ def sentences(count, seed=0):
                 if inspect.isclass(value):
                     for own in vars(value).values():
                         found |= set(_sentences(getattr(own, "__doc__", None) or ""))
-    chosen = sorted(found)
-    random.Random(seed).shuffle(chosen)
+    chosen = sorted(found, key=lambda text: hashlib.sha256(text.encode()).digest())
     if len(chosen) < count:
         raise ValueError(f"only {len(chosen)} sentences")
     return chosen[:count]
