@@ -18,18 +18,29 @@ IMAGES = torch.randn(32, 3, 8, 8, generator=DRAW)
 IDS = torch.arange(64).view(4, 16) % 60
 
 
+class Activated(nn.BatchNorm2d):
+    """A batch norm that has its activation as a child."""
+
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.act = nn.ReLU()
+
+    def forward(self, x):
+        return self.act(super().forward(x))
+
+
 class Folded(nn.Module):
     """Convolutions with batch norms and a width written into the forward."""
 
     def __init__(self):
         super().__init__()
         self.stem, self.norm = nn.Conv2d(3, 8, 3, padding="same"), nn.BatchNorm2d(8)
-        self.mixed = nn.Conv2d(8, 8, 3, stride=2, padding=1, groups=2)
+        self.mixed, self.acted = nn.Conv2d(8, 8, 3, stride=2, padding=1, groups=2), Activated(8)
         self.up = nn.ConvTranspose2d(8, 6, 2, stride=2)
         self.inner, self.out = nn.Linear(6 * 64, 16), nn.Linear(16, 4)
 
     def forward(self, x):
-        x = self.up(torch.relu(self.mixed(torch.relu(self.norm(self.stem(x))))))
+        x = self.up(self.acted(self.mixed(torch.relu(self.norm(self.stem(x))))))
         return self.out(torch.relu(self.inner(x.reshape(-1, 384))))
 
 

@@ -78,10 +78,13 @@ def fold(layer: nn.Module, norm: nn.Module, name: str) -> Folded:
         name: of the norm.
     """
     after = _after(norm)
-    if after is None:
+    if (
+        after is None
+        or not isinstance(norm, _BatchNorm)
+        or norm.running_mean is None
+        or norm.running_var is None
+    ):
         raise TypeError(f"{name!r} is no batch norm with running statistics that can be left out")
-    assert isinstance(norm, _BatchNorm) and norm.running_mean is not None  # noqa: S101, PT018
-    assert norm.running_var is not None  # noqa: S101
     weight, bias = layer._parameters["weight"], layer._parameters.get("bias")
     factor = torch.rsqrt(norm.running_var + norm.eps)
     factor = factor if norm.weight is None else factor * norm.weight.detach()

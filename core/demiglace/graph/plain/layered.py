@@ -70,6 +70,8 @@ class LayeredGraph(PlainGraph):
             layer = _BUILDERS[nodes[0].op](bound(nodes[0]), plain)
         layer._parameters.update({own: plain._parameters.get(own) for own in layer._parameters})
         layer._buffers.update({own: plain._buffers.get(own) for own in layer._buffers})
+        # Those that other calls of the graph belong to, such as the activation of a norm's module.
+        layer._modules.update(plain._modules)
         layer.training = plain.training
         layer.original_types = plain.original_types
         parent, _, own = path.rpartition(".")
