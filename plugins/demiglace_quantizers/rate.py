@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -12,8 +13,10 @@ from demiglace_quantizers._layers import chosen, problems, report_weights
 
 if TYPE_CHECKING:
     from demiglace.graph import Edit, ModelGraph
+    from demiglace.quantization import Layer
 
 _BITS = 4.0  # a weight, where a recipe says nothing
+_FEWEST = 0.1  # bits a weight that may be asked for
 
 
 class RateConfig(Targeted):
@@ -24,7 +27,7 @@ class RateConfig(Targeted):
     `export.packed` a weight takes a byte.
     """
 
-    bits_per_weight: Annotated[float, Field(ge=0.1, le=8)] | None = None
+    bits_per_weight: Annotated[float, Field(ge=_FEWEST, le=8)] | None = None
     """Bits a weight, on average over all that are chosen, coded and with its share of the scales; 4
     where neither this nor `bytes` is given."""
     bytes: Annotated[int, Field(ge=1)] | None = None
@@ -67,20 +70,36 @@ class Rate(Editor[RateConfig]):
 
     def preflight(self, model: ModelGraph) -> Iterator[Problem]:
         yield from problems(model, self.config)
+        if self.config.bytes is not None:
+            yield from self._too_few_bytes(model, self.config.bytes)
+
+    def _too_few_bytes(self, model: ModelGraph, given: int) -> Iterator[Problem]:
+        from demiglace.quantization import select_layers
+
+        layers = select_layers(model.with_layers(), self.config.targets, self.config.ignore).layers
+        count = _count(layers)
+        least = math.ceil(_FEWEST * count / 8)
+        if given < least:
+            message = f"{given:,} bytes for {count:,} weights are fewer than {_FEWEST} bits a weight"
+            yield Problem(message, ("bytes",), f"give at least {least:,}")
 
     def edits(self, model: ModelGraph, context: Context, amount: float | None = None) -> Iterator[Edit]:
         from demiglace_quantizers._rate import rounded_within
 
         model = model.with_layers()
         layers = chosen(model, self.config, context)
-        weights = {id(weight): weight for layer in layers for weight in layer.weights.values()}
-        count = sum(weight.numel() for weight in weights.values())
-        bits = (self.config.bits_per_weight or _BITS) * count
+        bits = (self.config.bits_per_weight or _BITS) * _count(layers)
         if self.config.bytes is not None:
             bits = 8 * self.config.bytes
         rounded = rounded_within(model, layers, bits, self.config, context)
         report_weights(context, layers, rounded.weights)
         return map(rounded.swap, layers)
+
+
+def _count(layers: Iterable[Layer]) -> int:
+    """How many weights the layers have together."""
+    weights = {id(weight): weight for layer in layers for weight in layer.weights.values()}
+    return sum(weight.numel() for weight in weights.values())
 
 
 SPEC = PassSpec(

@@ -198,6 +198,12 @@ def test_gptq_needs_data_and_a_size_is_given_once(tmp_path):
         demiglace.check({"name": "q", "pass": [{"use": "quantize.rate", "bytes": 9, "bits_per_weight": 2.0}]})
 
 
+def test_fewer_bytes_than_a_file_could_have_are_refused():
+    one = {"use": "quantize.rate", "method": "rtn", "bytes": 100}
+    with pytest.raises(RecipeError, match=r"(?s)100 bytes for 25,600 weights .* at least 320"):
+        demiglace.run({"name": "q", "pass": [one]}, model=_network(), example_inputs=_inputs(2))
+
+
 def test_an_integer_moves_towards_zero_where_that_saves_more_bits_than_it_costs():
     integers = torch.tensor([0] * 900 + [1] * 90 + [5])
     table = table_of(integers)
