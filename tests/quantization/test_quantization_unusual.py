@@ -101,6 +101,33 @@ def test_what_a_norms_module_does_beside_the_norm_stays_when_it_is_folded(one, n
     assert torch.equal(opened(VALUES), result.model(VALUES))
 
 
+class Volumes(nn.Module):
+    """Convolutions in three dimensions, in both directions."""
+
+    def __init__(self):
+        super().__init__()
+        self.down, self.up = nn.Conv3d(1, 6, 3, stride=2), nn.ConvTranspose3d(6, 4, 3, stride=2, groups=2)
+
+    def forward(self, x):
+        return self.up(self.down(x).relu())
+
+
+@pytest.mark.parametrize("options", [{}, {"bits": 4, "group_size": 9}, {"method": "gptq"}], ids=str)
+def test_weights_of_volumes_are_integers_in_both_directions(options, tmp_path):
+    torch.manual_seed(0)
+    module, volumes = Volumes(), torch.randn(8, 1, 7, 7, 7)
+    original, one = copy.deepcopy(module), {"use": "quantize.weight_only", **options}
+    result = demiglace.run(
+        {"pass": [one]}, model=module, data=[volumes], example_inputs=volumes[:2], out=tmp_path / "run"
+    )
+    assert result.steps[0].figures["quantized_layers"] == 2
+    with torch.no_grad():
+        found, expected = module(volumes), original(volumes)
+    assert 0 < float((found - expected).norm() / expected.norm()) < 0.15
+    opened = demiglace.load(tmp_path / "run", model=Volumes)
+    assert torch.equal(opened(volumes), found)
+
+
 class Experts(nn.Module):
     """Data decides which expert computes; the last one gets nothing."""
 

@@ -34,6 +34,7 @@ _TYPES = {
     "quantized.conv3d": f"{_QUANTIZED}:QuantizedConv3d",
     "quantized.conv_transpose1d": f"{_QUANTIZED}:QuantizedConvTranspose1d",
     "quantized.conv_transpose2d": f"{_QUANTIZED}:QuantizedConvTranspose2d",
+    "quantized.conv_transpose3d": f"{_QUANTIZED}:QuantizedConvTranspose3d",
     "quantized.embedding": f"{_QUANTIZED}:QuantizedEmbedding",
     "quantized.layer": f"{_QUANTIZED}:QuantizedLayer",
     "quantized.attention": f"{_QUANTIZED}:QuantizedMultiheadAttention",

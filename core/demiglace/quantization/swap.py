@@ -25,6 +25,7 @@ _TYPES: dict[type[nn.Module], str] = {
     nn.Conv3d: "quantized.conv3d",
     nn.ConvTranspose1d: "quantized.conv_transpose1d",
     nn.ConvTranspose2d: "quantized.conv_transpose2d",
+    nn.ConvTranspose3d: "quantized.conv_transpose3d",
     nn.Embedding: "quantized.embedding",
     nn.MultiheadAttention: "quantized.attention",
 }

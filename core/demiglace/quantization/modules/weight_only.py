@@ -58,6 +58,13 @@ class QuantizedConvTranspose2d(QuantizedHolder, nn.ConvTranspose2d):
     bias = Dequantized()
 
 
+class QuantizedConvTranspose3d(QuantizedHolder, nn.ConvTranspose3d):
+    """`nn.ConvTranspose3d` with an integer weight, its rows the input channels."""
+
+    weight = Dequantized()
+    bias = Dequantized()
+
+
 class QuantizedEmbedding(QuantizedHolder, nn.Embedding):
     """`nn.Embedding` with an integer table, of which only the rows asked for are dequantized."""
 
