@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from demiglace.calibration import CalibrationBatches, calibration_batches, execution_order, has_input_rows
 from demiglace.graph import apply
 from demiglace.passes import Context
-from demiglace.quantization import Layer, QTensor, Rounding, RoundingMethod, Scheme
+from demiglace.quantization import Layer, QTensor, Rounding, RoundingMethod, Scheme, has_own_forward
 from demiglace_quantizers._moments import InputMoments, input_moments, output_moments
 from demiglace_quantizers._nearest import Rounded, nearest
 
@@ -154,7 +154,8 @@ class _Work:
 
 def has_own_rows(layer: Layer, layers: Sequence[Layer]) -> bool:
     """Whether a layer has rows of inputs and its weight to itself."""
-    return _alone(layer, layers) and has_input_rows(layer.module)
+    rows = has_input_rows(layer.module) and not has_own_forward(layer.module)
+    return rows and _alone(layer, layers)
 
 
 def _alone(layer: Layer, layers: Sequence[Layer]) -> bool:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from demiglace.quantization import Layer, QTensor, quantized_swap
+from demiglace.quantization import Layer, QTensor, has_own_forward, quantized_swap
 
 if TYPE_CHECKING:
     from demiglace.graph import Swap
@@ -20,6 +20,8 @@ _TYPES = {
 
 def integer_type(module: nn.Module) -> str:
     """The type of integer layer that takes a module's place; empty where there is none."""
+    if has_own_forward(module):
+        return ""
     return next((kind for base, kind in _TYPES.items() if isinstance(module, base)), "")
 
 

@@ -65,7 +65,9 @@ class Dynamic(Editor[DynamicConfig]):
 def _is_linear(layer: Layer) -> bool:
     from torch import nn
 
-    return isinstance(layer.module, nn.Linear)
+    from demiglace.quantization import has_own_forward
+
+    return isinstance(layer.module, nn.Linear) and not has_own_forward(layer.module)
 
 
 def _read_by_their_parents(model: ModelGraph) -> set[str]:

@@ -1,15 +1,17 @@
 """Models of forms that a library's or a user's code may have, and that no other test has."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 import demiglace
 from demiglace.errors import GraphError, RecipeError, UsageError
-from demiglace.quantization import TensorError
+from demiglace.quantization import TensorError, floating, held_weights
 
 VALUES = torch.randn(64, 16, generator=torch.Generator().manual_seed(0))
 WEIGHTS, GPTQ = {"use": "quantize.weight_only"}, {"use": "quantize.weight_only", "method": "gptq"}
@@ -99,6 +101,76 @@ def test_what_a_norms_module_does_beside_the_norm_stays_when_it_is_folded(one, n
     assert isinstance(module.norm, nn.BatchNorm2d) is not folded
     opened = demiglace.load(tmp_path / "run", model=lambda: NormedNet(norm))
     assert torch.equal(opened(VALUES), result.model(VALUES))
+
+
+class PaddedConv(nn.Conv2d):
+    """It pads what it gets, as libraries write it for networks of other frameworks."""
+
+    def forward(self, x):
+        return F.conv2d(F.pad(x, (0, 1, 0, 1)), self.weight, self.bias, self.stride)
+
+
+class StandardizedConv(nn.Conv2d):
+    """It computes with its weight standardized."""
+
+    def forward(self, x):
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return self._conv_forward(x, weight / weight.std((1, 2, 3), keepdim=True), self.bias)
+
+
+class CastingLinear(nn.Linear):
+    def forward(self, x):
+        return F.linear(x.to(self.weight.dtype), self.weight, bias=self.bias.to(x.dtype))
+
+
+class OwnForwards(nn.Module):
+    """Layers of classes derived from torch's, each with a forward of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.padded, self.norm = PaddedConv(1, 8, 2, bias=False), nn.BatchNorm2d(8)
+        self.standardized, self.head = StandardizedConv(8, 8, 3), CastingLinear(8 * 4, 3)
+
+    def forward(self, x):
+        x = self.norm(self.padded(x.view(-1, 1, 4, 4))).relu()
+        return self.head(self.standardized(x).flatten(1))
+
+
+OWN_FORWARDS = [
+    {"use": "quantize.weight_only"},
+    {"use": "quantize.weight_only", "bits": 4, "method": "gptq"},
+    {"use": "quantize.dynamic"},
+    {"use": "quantize.rate", "bits_per_weight": 6.0},
+    STATIC,
+    _training("quantize.qat"),
+    _training("share.kmeans", clusters=64),
+]
+
+
+@pytest.mark.parametrize("one", OWN_FORWARDS, ids=str)
+def test_layers_with_a_forward_of_their_own_keep_it(one, tmp_path):
+    torch.manual_seed(0)
+    module = OwnForwards()
+    original = copy.deepcopy(module)
+    result = _run(module, one, out=tmp_path / "run")
+    assert sorted(name for name, _ in held_weights(module)) == [
+        "head.weight",
+        "padded.weight",
+        "standardized.weight",
+    ]
+    assert isinstance(module.padded, PaddedConv)
+    assert 0 < _distance(module, original) < 0.2
+    opened = demiglace.load(tmp_path / "run", model=OwnForwards)
+    assert torch.equal(opened(VALUES), result.model(VALUES))
+    assert type(floating(module).padded) is PaddedConv
+
+
+def test_a_forward_that_was_replaced_in_an_object_is_left_alone():
+    module = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 3))
+    module[0].forward = partial(F.linear, weight=torch.eye(16))
+    result = _run(module, {"use": "quantize.weight_only"})
+    assert result.steps[0].left_alone == {"0": "its forward was replaced in this object"}
+    assert torch.equal(module[0](VALUES), VALUES)
 
 
 class Volumes(nn.Module):

@@ -37,6 +37,7 @@ _TYPES = {
     "quantized.conv_transpose3d": f"{_QUANTIZED}:QuantizedConvTranspose3d",
     "quantized.embedding": f"{_QUANTIZED}:QuantizedEmbedding",
     "quantized.layer": f"{_QUANTIZED}:QuantizedLayer",
+    "quantized.own_forward": f"{_QUANTIZED}:keeping_forward",
     "quantized.attention": f"{_QUANTIZED}:QuantizedMultiheadAttention",
 }
 

@@ -24,6 +24,7 @@ from demiglace.quantization.stored import StoredWeight
 from demiglace.quantization.swap import (
     clustered_swap,
     fake_swap,
+    has_own_forward,
     quantizable_weights,
     quantized_swap,
     refusal,
@@ -63,6 +64,7 @@ __all__ = [
     "fold",
     "foldable",
     "grouped",
+    "has_own_forward",
     "held_weights",
     "inputs_of",
     "may_leave_out_zeros",

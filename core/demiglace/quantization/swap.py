@@ -34,6 +34,9 @@ _TYPES: dict[type[nn.Module], str] = {
 _IN_GRAPH = "quantized.layer"
 """What takes the place of such a layer where a plain-data graph reads its weight and does not call it."""
 
+_OWN_FORWARD = "quantized.own_forward"
+"""What takes the place of such a layer whose class has a forward of its own."""
+
 _COMPUTED = "its weight is computed from other parameters: make it a parameter first"
 """Of spectral norms, weight norms and parametrizations."""
 
@@ -63,11 +66,22 @@ def refusal(module: nn.Module) -> str | None:
         return "it has no weights: a dimension is 0"
     if isinstance(module, Layer):
         return None
-    if type(module).forward is not base.forward:
-        return f"{type(module).__name__} has a forward of its own"
+    if "forward" in vars(module):
+        return "its forward was replaced in this object"
     if isinstance(module, nn.Embedding) and module.max_norm is not None:
         return "its table is renormalised in place (max_norm)"
     return None
+
+
+def has_own_forward(module: nn.Module) -> bool:
+    """Whether a layer's class is derived from one of torch's that can be integers, and computes by itself.
+
+    What it does with its weight is not known then: it may pad its inputs or normalize the weight first.
+    """
+    base, own = _base(module), type(module)
+    if isinstance(module, TrainedWeights):
+        own = own.__bases__[1]
+    return base is not None and not isinstance(module, Layer) and own.forward is not base.forward
 
 
 def _names(base: type[nn.Module] | None) -> tuple[str, ...]:
@@ -106,6 +120,7 @@ def weight_only_swap(
     if base is None:
         raise ValueError(f"layer {name!r} cannot hold integers")
     kind = _IN_GRAPH if isinstance(module, Layer) else _TYPES[base]
+    kind = _OWN_FORWARD if has_own_forward(module) else kind
     return quantized_swap(name, module, kind, weights, tensors=tensors)
 
 

@@ -24,6 +24,7 @@ from demiglace.quantization.modules.weight_only import (
     QuantizedLayer,
     QuantizedLinear,
     QuantizedMultiheadAttention,
+    keeping_forward,
 )
 from demiglace.quantization.modules.zero_free import leaving_out_zeros
 
@@ -54,6 +55,7 @@ __all__ = [
     "clustered",
     "fake_quantized",
     "identity",
+    "keeping_forward",
     "leaving_out_zeros",
     "weight_options",
     "weight_tensors",

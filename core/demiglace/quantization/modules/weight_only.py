@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch.nn import functional as F
 
 from demiglace.graph.plain.module import Layer
 from demiglace.quantization.modules.holder import Dequantized, QuantizedHolder
+from demiglace.quantization.modules.trained import trained
 from demiglace.quantization.operators import embedding, traceable
 from demiglace.quantization.qtensor import QTensor
 
@@ -99,6 +101,19 @@ class QuantizedMultiheadAttention(QuantizedHolder, nn.MultiheadAttention):
         finally:
             for name in once:
                 self.__dict__.pop(name, None)
+
+
+def keeping_forward(old: nn.Module, options: Mapping[str, Any]) -> nn.Module:
+    """The same layer with integer weights, by its class's own forward, which finds them under their names.
+
+    Args:
+        old: any layer.
+        options: as `QuantizedHolder` takes them.
+    """
+    base = type(trained(old))
+    weights = {name: Dequantized() for name in options["weights"]}
+    made: nn.Module = type(base.__name__, (QuantizedHolder, base), weights)(old, options)
+    return made
 
 
 class QuantizedLayer(QuantizedHolder, Layer):
