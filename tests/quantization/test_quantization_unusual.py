@@ -165,6 +165,17 @@ def test_layers_with_a_forward_of_their_own_keep_it(one, tmp_path):
     assert type(floating(module).padded) is PaddedConv
 
 
+def test_a_forward_that_does_not_read_the_weight_by_its_name_is_left_alone():
+    class Behind(nn.Linear):
+        def forward(self, x):
+            return F.linear(x, self._parameters["weight"], self.bias)
+
+    module = nn.Sequential(Behind(16, 16), nn.Linear(16, 3))
+    result = _run(module, {"use": "quantize.weight_only"})
+    assert "may not read its weight by its name" in result.steps[0].left_alone["0"]
+    assert [name for name, _ in held_weights(module)] == ["1.weight"]
+
+
 def test_a_forward_that_was_replaced_in_an_object_is_left_alone():
     module = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 3))
     module[0].forward = partial(F.linear, weight=torch.eye(16))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -68,9 +69,18 @@ def refusal(module: nn.Module) -> str | None:
         return None
     if "forward" in vars(module):
         return "its forward was replaced in this object"
+    if has_own_forward(module) and _looks_behind_names(type(module), base):
+        return f"{type(module).__name__} has a forward of its own, which may not read its weight by its name"
     if isinstance(module, nn.Embedding) and module.max_norm is not None:
         return "its table is renormalised in place (max_norm)"
     return None
+
+
+def _looks_behind_names(own: type[nn.Module], base: type[nn.Module]) -> bool:
+    """Whether the classes from a layer's up to torch's read `_parameters`, in which integers are not."""
+    between = own.__mro__[: own.__mro__.index(base)]
+    code = [one.__code__ for each in between for one in vars(each).values() if isinstance(one, FunctionType)]
+    return any("_parameters" in one.co_names for one in code)
 
 
 def has_own_forward(module: nn.Module) -> bool:
