@@ -1,41 +1,16 @@
 """Models of forms that a library's or a user's code may have, and that no other test has."""
 
 import copy
-from functools import partial
 
 import pytest
 import torch
+from quantizing import POST_TRAINING, STATIC, VALUES, WEIGHTS, distance, run, training
 from torch import nn
-from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 import demiglace
 from demiglace.errors import GraphError, RecipeError, UsageError
-from demiglace.quantization import TensorError, floating, held_weights
-
-VALUES = torch.randn(64, 16, generator=torch.Generator().manual_seed(0))
-WEIGHTS, GPTQ = {"use": "quantize.weight_only"}, {"use": "quantize.weight_only", "method": "gptq"}
-DYNAMIC, STATIC = {"use": "quantize.dynamic"}, {"use": "quantize.static"}
-POST_TRAINING = [WEIGHTS, GPTQ, DYNAMIC, STATIC]
-
-
-def _training(use, **options):
-    fit = {"use": "train.supervised", "steps": 4, "optimizer": {"name": "SGD", "lr": 0.0001}}
-    return {**fit, "with": [{"use": use, **options}]}
-
-
-def _run(module, *passes, values=VALUES, **given):
-    halves = values.split(len(values) // 2)
-    batches = [(one, torch.arange(len(one)) % 3) for one in halves]
-    recipe = {"name": "q", "pass": list(passes)}
-    return demiglace.run(recipe, model=module, data=batches, example_inputs=values[:2], **given)
-
-
-def _distance(module, original, values=VALUES):
-    """How far the outputs are from the original's, as a share of their size."""
-    with torch.no_grad():
-        before, after = original.eval()(values).double(), module.eval()(values).double()
-    return float((after - before).norm() / before.norm())
+from demiglace.quantization import TensorError
 
 
 class Hooked(nn.Module):
@@ -51,137 +26,15 @@ class Hooked(nn.Module):
         return self.head(self.body(x))
 
 
-@pytest.mark.parametrize("one", [*POST_TRAINING, _training("quantize.qat"), _training("share.kmeans")])
+@pytest.mark.parametrize("one", [*POST_TRAINING, training("quantize.qat"), training("share.kmeans")])
 def test_hooks_at_a_layer_stay_where_integers_take_its_place(one, tmp_path):
     torch.manual_seed(0)
     module = Hooked()
     original = copy.deepcopy(module)
-    result = _run(module, one, out=tmp_path / "run")
-    assert _distance(module, original) < 0.1
+    result = run(module, one, out=tmp_path / "run")
+    assert distance(module, original) < 0.1
     opened = demiglace.load(tmp_path / "run", model=Hooked)
     assert torch.equal(opened(VALUES), result.model(VALUES))
-
-
-class NormWithActivation(nn.BatchNorm2d):
-    """As libraries write it: the norm, then its children."""
-
-    def __init__(self, channels):
-        super().__init__(channels)
-        self.drop, self.act = nn.Identity(), nn.SiLU(inplace=True)
-
-    def forward(self, x):
-        return self.act(self.drop(super().forward(x)))
-
-
-class NormWithMore(nn.BatchNorm2d):
-    """It computes what none of its children does."""
-
-    def forward(self, x):
-        return super().forward(x).abs()
-
-
-class NormedNet(nn.Module):
-    def __init__(self, norm):
-        super().__init__()
-        self.conv, self.norm, self.head = nn.Conv2d(1, 8, 3, bias=False), norm(8), nn.Linear(8 * 4, 3)
-
-    def forward(self, x):
-        return self.head(self.norm(self.conv(x.view(-1, 1, 4, 4))).flatten(1))
-
-
-@pytest.mark.parametrize("one", [STATIC, _training("quantize.qat")])
-@pytest.mark.parametrize(("norm", "folded"), [(NormWithActivation, True), (NormWithMore, False)])
-def test_what_a_norms_module_does_beside_the_norm_stays_when_it_is_folded(one, norm, folded, tmp_path):
-    torch.manual_seed(0)
-    module = NormedNet(norm)
-    module.norm.running_var.fill_(0.3)
-    original = copy.deepcopy(module)
-    result = _run(module, one, out=tmp_path / "run")
-    assert _distance(module, original) < 0.1
-    assert isinstance(module.norm, nn.BatchNorm2d) is not folded
-    opened = demiglace.load(tmp_path / "run", model=lambda: NormedNet(norm))
-    assert torch.equal(opened(VALUES), result.model(VALUES))
-
-
-class PaddedConv(nn.Conv2d):
-    """It pads what it gets, as libraries write it for networks of other frameworks."""
-
-    def forward(self, x):
-        return F.conv2d(F.pad(x, (0, 1, 0, 1)), self.weight, self.bias, self.stride)
-
-
-class StandardizedConv(nn.Conv2d):
-    """It computes with its weight standardized."""
-
-    def forward(self, x):
-        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
-        return self._conv_forward(x, weight / weight.std((1, 2, 3), keepdim=True), self.bias)
-
-
-class CastingLinear(nn.Linear):
-    def forward(self, x):
-        return F.linear(x.to(self.weight.dtype), self.weight, bias=self.bias.to(x.dtype))
-
-
-class OwnForwards(nn.Module):
-    """Layers of classes derived from torch's, each with a forward of its own."""
-
-    def __init__(self):
-        super().__init__()
-        self.padded, self.norm = PaddedConv(1, 8, 2, bias=False), nn.BatchNorm2d(8)
-        self.standardized, self.head = StandardizedConv(8, 8, 3), CastingLinear(8 * 4, 3)
-
-    def forward(self, x):
-        x = self.norm(self.padded(x.view(-1, 1, 4, 4))).relu()
-        return self.head(self.standardized(x).flatten(1))
-
-
-OWN_FORWARDS = [
-    {"use": "quantize.weight_only"},
-    {"use": "quantize.weight_only", "bits": 4, "method": "gptq"},
-    {"use": "quantize.dynamic"},
-    {"use": "quantize.rate", "bits_per_weight": 6.0},
-    STATIC,
-    _training("quantize.qat"),
-    _training("share.kmeans", clusters=64),
-]
-
-
-@pytest.mark.parametrize("one", OWN_FORWARDS, ids=str)
-def test_layers_with_a_forward_of_their_own_keep_it(one, tmp_path):
-    torch.manual_seed(0)
-    module = OwnForwards()
-    original = copy.deepcopy(module)
-    result = _run(module, one, out=tmp_path / "run")
-    assert sorted(name for name, _ in held_weights(module)) == [
-        "head.weight",
-        "padded.weight",
-        "standardized.weight",
-    ]
-    assert isinstance(module.padded, PaddedConv)
-    assert 0 < _distance(module, original) < 0.2
-    opened = demiglace.load(tmp_path / "run", model=OwnForwards)
-    assert torch.equal(opened(VALUES), result.model(VALUES))
-    assert type(floating(module).padded) is PaddedConv
-
-
-def test_a_forward_that_does_not_read_the_weight_by_its_name_is_left_alone():
-    class Behind(nn.Linear):
-        def forward(self, x):
-            return F.linear(x, self._parameters["weight"], self.bias)
-
-    module = nn.Sequential(Behind(16, 16), nn.Linear(16, 3))
-    result = _run(module, {"use": "quantize.weight_only"})
-    assert "may not read its weight by its name" in result.steps[0].left_alone["0"]
-    assert [name for name, _ in held_weights(module)] == ["1.weight"]
-
-
-def test_a_forward_that_was_replaced_in_an_object_is_left_alone():
-    module = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 3))
-    module[0].forward = partial(F.linear, weight=torch.eye(16))
-    result = _run(module, {"use": "quantize.weight_only"})
-    assert result.steps[0].left_alone == {"0": "its forward was replaced in this object"}
-    assert torch.equal(module[0](VALUES), VALUES)
 
 
 class Volumes(nn.Module):
@@ -228,16 +81,16 @@ class Experts(nn.Module):
         return self.head(output)
 
 
-@pytest.mark.parametrize("one", [*POST_TRAINING, _training("quantize.qat"), {"use": "quantize.rate"}])
+@pytest.mark.parametrize("one", [*POST_TRAINING, training("quantize.qat"), {"use": "quantize.rate"}])
 def test_a_layer_that_gets_no_example_is_quantized_beside_those_that_do(one):
     torch.manual_seed(0)
     module = Experts()
     module.gate.weight.data *= 10  # so that rounding sends few examples elsewhere
     original = copy.deepcopy(module)
-    result = _run(module, one)
+    result = run(module, one)
     assert not result.steps[0].left_alone
     assert module(VALUES[:0]).shape == (0, 3)
-    assert _distance(module, original) < (0.5 if one["use"] == "quantize.rate" else 0.2)
+    assert distance(module, original) < (0.5 if one["use"] == "quantize.rate" else 0.2)
 
 
 def test_layers_that_calibration_does_not_call_are_not_smoothed():
@@ -250,7 +103,7 @@ def test_layers_that_calibration_does_not_call_are_not_smoothed():
             return self.attention(x, x, x)[0].mean(1)
 
     with pytest.raises(GraphError, match=r"attention.out_proj: calibration does not call it"):
-        _run(Attention(), {"use": "quantize.smooth"}, values=VALUES.view(8, 8, 16))
+        run(Attention(), {"use": "quantize.smooth"}, values=VALUES.view(8, 8, 16))
 
 
 @pytest.mark.parametrize("one", [*POST_TRAINING, {"use": "quantize.rate", "bits_per_weight": 8}])
@@ -258,8 +111,8 @@ def test_a_model_that_is_one_layer_is_quantized(one):
     torch.manual_seed(0)
     module = nn.Linear(16, 3)
     original = copy.deepcopy(module)
-    _run(module, one)
-    assert _distance(module, original) < (0.3 if one["use"] == "quantize.rate" else 0.1)
+    run(module, one)
+    assert distance(module, original) < (0.3 if one["use"] == "quantize.rate" else 0.1)
 
 
 class OneByOne(nn.Module):
@@ -278,8 +131,8 @@ def test_layers_that_are_called_without_a_batch_are_quantized(one):
     torch.manual_seed(0)
     module = OneByOne()
     original = copy.deepcopy(module)
-    _run(module, one)
-    assert _distance(module, original) < 0.05
+    run(module, one)
+    assert distance(module, original) < 0.05
 
 
 def test_inputs_given_by_name_are_rounded_in_training_too():
@@ -293,14 +146,14 @@ def test_inputs_given_by_name_are_rounded_in_training_too():
 
     module = Named()
     original = copy.deepcopy(module)
-    _run(module, _training("quantize.qat"))
-    assert _distance(module, original) < 0.1
+    run(module, training("quantize.qat"))
+    assert distance(module, original) < 0.1
     assert float(module.body.input_scale) > 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize(
-    "one", [_training("quantize.qat"), _training("share.kmeans", clusters=200, bias_clusters=3, start=0.0)]
+    "one", [training("quantize.qat"), training("share.kmeans", clusters=200, bias_clusters=3, start=0.0)]
 )
 def test_models_of_other_dtypes_train_for_integers(dtype, one, tmp_path):
     def build():
@@ -308,14 +161,14 @@ def test_models_of_other_dtypes_train_for_integers(dtype, one, tmp_path):
         return nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3)).to(dtype)
 
     values = VALUES.to(dtype)
-    result = _run(build(), one, values=values, out=tmp_path / "run")
+    result = run(build(), one, values=values, out=tmp_path / "run")
     assert result.model(values).dtype == dtype
-    assert _distance(result.model, build(), values) < 0.25
+    assert distance(result.model, build(), values) < 0.25
     assert torch.equal(demiglace.load(tmp_path / "run", model=build)(values), result.model(values))
 
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
-@pytest.mark.parametrize("one", [*POST_TRAINING, _training("quantize.qat"), {"use": "quantize.rate"}])
+@pytest.mark.parametrize("one", [*POST_TRAINING, training("quantize.qat"), {"use": "quantize.rate"}])
 @pytest.mark.parametrize("kind", ["spectral", "weight", "parametrized"])
 def test_a_layer_whose_weight_is_computed_is_left_alone_and_named(kind, one):
     torch.manual_seed(0)
@@ -328,7 +181,7 @@ def test_a_layer_whose_weight_is_computed_is_left_alone_and_named(kind, one):
         parametrize.register_parametrization(module[0], "weight", nn.Tanh())
     with torch.no_grad():
         before = module.eval()(VALUES)
-    [step] = _run(module, one).steps
+    [step] = run(module, one).steps
     [(name, reason)] = step.left_alone.items()
     assert name.startswith("0")
     assert "computed from other parameters" in reason
@@ -336,7 +189,7 @@ def test_a_layer_whose_weight_is_computed_is_left_alone_and_named(kind, one):
         with torch.no_grad():
             assert float((module.eval()(VALUES) - before).norm() / before.norm()) < 0.5
     with pytest.raises(RecipeError, match="computed from other parameters"):
-        _run(module[:1], one)
+        run(module[:1], one)
 
 
 @pytest.mark.parametrize("size", [1e30, 1e-30])
@@ -355,23 +208,23 @@ def _scaled(size):
 def test_groups_that_do_not_divide_short_rows_say_what_does(columns, fitting):
     module = nn.Linear(columns, 3)
     with pytest.raises(RecipeError, match=f"rows of {columns}; {fitting}"):
-        _run(module, {**WEIGHTS, "group_size": 4}, values=torch.ones(4, columns))
+        run(module, {**WEIGHTS, "group_size": 4}, values=torch.ones(4, columns))
 
 
 def test_a_cast_that_leaves_the_range_of_its_dtype_is_refused_and_taken_back():
     module = nn.Sequential(nn.Linear(16, 3))
     before = copy.deepcopy(module.state_dict())
     with pytest.raises(GraphError, match="infinite or NaN"):
-        _run(module, {"use": "quantize.cast", "dtype": "float16"}, values=VALUES * 1e7)
+        run(module, {"use": "quantize.cast", "dtype": "float16"}, values=VALUES * 1e7)
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
-    _run(module, {"use": "quantize.cast", "dtype": "bfloat16"}, values=VALUES * 1e7)
+    run(module, {"use": "quantize.cast", "dtype": "bfloat16"}, values=VALUES * 1e7)
 
 
 def test_a_model_without_gradients_for_anything_refuses_training_with_one_message():
     module = nn.Sequential(nn.Linear(16, 3, bias=False))
-    _run(module, WEIGHTS)
+    run(module, WEIGHTS)
     with pytest.raises(RecipeError) as caught:
-        _run(module, {"use": "train.supervised", "epochs": 1})
+        run(module, {"use": "train.supervised", "epochs": 1})
     assert len(caught.value.faults) == 1
 
 
@@ -387,12 +240,12 @@ def test_what_is_cast_already_or_cannot_be_cast_is_refused_when_it_is_planned(se
     script = torch.jit.trace(module, VALUES)
     cast = {"use": "quantize.cast", "dtype": second}
     with pytest.raises(RecipeError, match="TorchScript"):
-        _run(script, cast)
+        run(script, cast)
     with pytest.raises(RecipeError, match=f"not {second} already"):
-        _run(copy.deepcopy(module).to(getattr(torch, second)), cast, values=VALUES.to(getattr(torch, second)))
-    _run(module, {"use": "quantize.cast"})
+        run(copy.deepcopy(module).to(getattr(torch, second)), cast, values=VALUES.to(getattr(torch, second)))
+    run(module, {"use": "quantize.cast"})
     with pytest.raises(RecipeError, match="cast to bfloat16 already"):
-        _run(module, cast)
+        run(module, cast)
 
 
 class InPlace(nn.Module):
@@ -411,5 +264,5 @@ class InPlace(nn.Module):
 
 def test_a_model_that_cannot_be_differentiated_is_told_so():
     with pytest.raises(UsageError, match="cannot be differentiated"):
-        _run(InPlace(), {"use": "quantize.rate"})
-    _run(InPlace(), {"use": "quantize.rate", "method": "rtn"})
+        run(InPlace(), {"use": "quantize.rate"})
+    run(InPlace(), {"use": "quantize.rate", "method": "rtn"})

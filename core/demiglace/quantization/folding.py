@@ -100,7 +100,7 @@ def _after(module: nn.Module | None) -> tuple[str, ...] | None:
     """The children that a batch norm's module runs after the norm, by their names; `None` for other modules.
 
     Libraries put an activation into a subclass of torch's batch norm. What such a module does beside the norm
-    is seen by running it on random numbers.
+    is seen by running it on random numbers; one that does not take these alone is not folded.
     """
     if not isinstance(module, _BatchNorm) or module.running_mean is None or module._forward_hooks:
         return None
@@ -109,11 +109,14 @@ def _after(module: nn.Module | None) -> tuple[str, ...] | None:
     children = dict(module.named_children())
     size = (8, module.num_features, *[2] * (_dimensions(module) - 2))
     values = torch.randn(size, generator=torch.Generator().manual_seed(0)).to(module.running_mean)
-    with eval_mode(module), torch.no_grad():
-        normed = functools.reduce(
-            lambda value, child: child(value), children.values(), _normed(module, values)
-        )
-        same = torch.allclose(normed, module(values), equal_nan=True)
+    try:
+        with eval_mode(module), torch.no_grad():
+            normed = functools.reduce(
+                lambda value, child: child(value), children.values(), _normed(module, values)
+            )
+            same = torch.allclose(normed, module(values), equal_nan=True)
+    except Exception:  # it is anybody's code
+        return None
     return tuple(children) if same else None
 
 
