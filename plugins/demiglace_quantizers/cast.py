@@ -48,7 +48,8 @@ class Cast(Editor[CastConfig]):
             computes = str(model.module.computes).removeprefix("torch.")
             yield Problem(f"the model is cast to {computes} already", hint="leave one of the casts out")
         elif not self._wide(model):
-            yield Problem(f"the model has no floating-point tensor that is not {self.config.dtype} already")
+            message = f"the model has no floating-point tensor that is not {self.config.dtype} already"
+            yield Problem(message, hint="leave this pass out")
 
     def edits(self, model: ModelGraph, context: Context, amount: float | None = None) -> list[Edit]:
         from demiglace.graph import Retype, Swap
