@@ -8,7 +8,7 @@ import torch
 from demiglace.artifact import tensor_file
 
 
-def test_tensors_are_hashed_while_the_block_runs():
+def test_each_tensor_gets_its_own_digest():
     tensors = {str(number): torch.full((number,), float(number)) for number in range(20)}
     with tensor_file.hashing(tensors) as hashes:
         found = hashes()
