@@ -32,9 +32,6 @@ WAYS: dict[str, list[dict[str, Any]]] = {
     "8 bits, gptq": [WEIGHTS | {"method": "gptq"}],
     "4 bits in groups of 32": [WEIGHTS | {"bits": 4, "group_size": 32}],
     "4 bits in groups of 32, gptq": [WEIGHTS | {"bits": 4, "group_size": 32, "method": "gptq"}],
-    "the same, damping = 0.05": [
-        WEIGHTS | {"bits": 4, "group_size": 32, "method": "gptq", "damping": 0.05},
-    ],
     "4.6 bits in groups of 128, gptq": [
         WEIGHTS | {"budget": 4.6, "group_size": 128, "method": "gptq"},
     ],

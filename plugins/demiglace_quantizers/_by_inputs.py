@@ -7,15 +7,18 @@ from copy import deepcopy
 from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
+from torch import nn
+
 from demiglace.calibration import CalibrationBatches, calibration_batches, execution_order, has_input_rows
 from demiglace.graph import apply
 from demiglace.passes import Context
 from demiglace.quantization import Layer, QTensor, Rounding, RoundingMethod, Scheme, has_own_forward
-from demiglace_quantizers._moments import InputMoments, input_moments, output_moments
+from demiglace_quantizers._moments import InputMoments, input_moments
 from demiglace_quantizers._nearest import Rounded, nearest
+from demiglace_quantizers._output_moments import OutputMoments, output_moments
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from demiglace.graph import ModelGraph
 
@@ -68,8 +71,9 @@ def round_by_inputs(
     quiet, work = _quiet(context), _Work(schemes, method, options, blind or nearest, corrected)
     reached = set(chain.from_iterable(chain.from_iterable(stages)))
     first = [layer for layer in layers if layer.name not in reached]
-    tables = [] if blind else [one for one in first if _alone(one, layers)]
-    known = output_moments(model, tables, batches, quiet)
+    tables = [one for one in first if isinstance(one.module, nn.Embedding) and _alone(one, layers)]
+    tables = [] if blind else tables
+    known = output_moments(model, tables, batches, quiet, "embeddings are rounded to the nearest")
     for layer in context.track(first, "rounding tables"):
         work.round_first(layer, known.get(layer.name))
     transaction = apply(model, [work.done.swap(layer) for layer in first if layer.name in known])
@@ -79,9 +83,10 @@ def round_by_inputs(
         for layer in first:
             if layer.name not in known:
                 transaction.apply(work.done.swap(layer))
+        outputs = OutputMoments(model, _seen(solvable, stages) if method.outputs else [], batches, quiet)
         for stage in context.track(stages, f"rounding by {method.name}"):
             for name, moments in input_moments(model, stage, batches, quiet, original):
-                work.round(solvable[name], moments)
+                work.round(solvable[name], moments, outputs.of(name))
                 transaction.apply(work.done.swap(solvable[name]))
     finally:
         transaction.rollback()
@@ -99,6 +104,12 @@ def _in_order(
     order = execution_order(model, batches.first(), solvable)
     size = max(1, -(-len(order) // _ROUNDS))
     return solvable, [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def _seen(layers: Mapping[str, Layer], stages: Sequence[Sequence[Sequence[str]]]) -> list[Layer]:
+    """The layers in the order of the stages, less those whose outputs fall into groups with own inputs."""
+    names = chain.from_iterable(chain.from_iterable(stages))
+    return [layers[name] for name in names if getattr(layers[name].module, "groups", 1) == 1]
 
 
 def _sharing(module: nn.Module) -> nn.Module:
@@ -129,27 +140,36 @@ class _Work:
         self.blind, self.corrected = blind, corrected
         self.done = Rounded()
 
-    def round_first(self, layer: Layer, moments: Tensor | None) -> None:
-        """Round a layer that is not known by its inputs."""
-        method = self.blind if moments is None else self.method.round
+    def round_first(self, layer: Layer, outputs: Tensor | None) -> None:
+        """Round a layer that is not known by its inputs; an embedding by what is made of its outputs."""
+        method = self.blind if outputs is None else self.method.round
+        # A row of an embedding is what it gives: its weights make up for each other there.
+        moments = None if outputs is None else outputs[None]
         for weight in layer.weights.values():
             if id(weight) not in self.done.weights:
                 self.done.weights[id(weight)] = method(self._task(weight, weight.detach(), moments))
 
-    def round(self, layer: Layer, moments: InputMoments) -> None:
-        """Round a layer by its inputs; its bias, if it has one, takes up the mean error."""
+    def round(self, layer: Layer, moments: InputMoments, outputs: Tensor | None) -> None:
+        """Round a layer by its inputs, and by what is made of its outputs where that is known.
+
+        Its bias, if it has one, takes up the mean error.
+        """
         (weight,) = layer.weights.values()
         bias = layer.module._parameters.get("bias") if self.corrected else None
         matrix = moments.matrix if bias is None else moments.covariance
         wanted = moments.making_up(weight.detach(), biased=bias is not None)
-        self.done.weights[id(weight)] = rounded = self.method.round(self._task(weight, wanted, matrix))
+        self.done.weights[id(weight)] = rounded = self.method.round(
+            self._task(weight, wanted, matrix, outputs)
+        )
         if bias is not None:
             error = moments.mean_error(weight.detach(), rounded.dequantize(weight.dtype))
             self.done.biases[layer.name] = bias.detach() + error
 
-    def _task(self, weight: Tensor, wanted: Tensor, moments: Tensor | None) -> Rounding:
+    def _task(
+        self, weight: Tensor, wanted: Tensor, moments: Tensor | None, outputs: Tensor | None = None
+    ) -> Rounding:
         scheme, options = self.schemes[id(weight)], self.options
-        return Rounding(wanted, scheme, moments, options.clip, options.damping)
+        return Rounding(wanted, scheme, moments, outputs, options.clip, options.damping)
 
 
 def has_own_rows(layer: Layer, layers: Sequence[Layer]) -> bool:

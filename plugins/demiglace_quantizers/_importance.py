@@ -18,7 +18,7 @@ from demiglace.passes import Context
 from demiglace.quantization import Layer
 from demiglace_quantizers._budget import Place, Rows, geometric_mean, place_of
 from demiglace_quantizers._by_inputs import has_own_rows
-from demiglace_quantizers._gptq import Columns
+from demiglace_quantizers._columns import Columns
 from demiglace_quantizers._moments import input_moments
 
 _TINY = 1e-100  # the power of a row of zeros

@@ -1,10 +1,9 @@
-"""What a method of rounding learns of a layer: the moments of its inputs, or of gradients at its output."""
+"""What a method of rounding learns of a layer: the moments of its inputs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,19 +13,15 @@ from demiglace.calibration import (
     CalibrationBatches,
     InputGram,
     InputsOf,
-    OutputGram,
     PairedGram,
     calibrate,
     calibrate_beside,
-    differentiable,
-    projected,
 )
-from demiglace.errors import GraphError, UsageError
+from demiglace.errors import GraphError
 
 if TYPE_CHECKING:
     from demiglace.graph import ModelGraph
     from demiglace.passes import Context
-    from demiglace.quantization import Layer
 
 
 _RIDGE = 1.0  # of the inputs' mean power: along weaker inputs, weights stay where they are
@@ -137,25 +132,3 @@ def _gathered(
         if isinstance(gram, PairedGram) and gram.paired:
             sums += [gram.across, gram.others_total]
         yield InputMoments(*(one / gram.rows for one in sums))
-
-
-def output_moments(
-    model: ModelGraph, layers: Sequence[Layer], batches: CalibrationBatches, context: Context
-) -> Mapping[str, Tensor]:
-    """For embeddings the second moments `[1, k, k]` of the gradients at what they give.
-
-    A row of the table is what the layer gives: what its error does to the model's outputs, only these know.
-    Embeddings that the model does not call, or that its outputs do not follow, are left out.
-    """
-    tables = {layer.name: layer for layer in layers if isinstance(layer.module, nn.Embedding)}
-    if not tables:
-        return {}
-    grams = {name: OutputGram() for name in tables}
-    weights = [weight for layer in tables.values() for weight in layer.weights.values()]
-    try:
-        with differentiable(weights, model.module):
-            calibrate(model, batches, grams, context, loss=partial(projected, generator=context.rng()))
-    except UsageError as error:
-        context.warn(f"embeddings are rounded to the nearest: {error}")
-        return {}
-    return {name: gram.matrix[None] for name, gram in grams.items() if gram.calls}

@@ -11,7 +11,7 @@ from demiglace.calibration import calibration_batches
 from demiglace.quantization import Layer, QTensor, Rounding, RoundingMethod, Scheme, inputs_of
 from demiglace_quantizers._budget import Budget, Rows, place_of
 from demiglace_quantizers._by_inputs import round_by_inputs
-from demiglace_quantizers._gptq import Columns, compensated
+from demiglace_quantizers._columns import Columns, compensated
 from demiglace_quantizers._importance import by_outputs, by_size
 from demiglace_quantizers._lagrangian import cheapest
 from demiglace_quantizers._nearest import Rounded, alike, round_each

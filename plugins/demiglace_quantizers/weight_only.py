@@ -44,15 +44,15 @@ class WeightOnlyConfig(Controlled):
     each row what its outputs err less with."""
     method: str = "rtn"
     """How to choose the integers. `rtn` rounds to the nearest. `hqq` fits scales to the bulk of the weights
-    and lets a few be far off. `gptq` makes later weights of a row make up for the error of earlier ones, and
-    `adaround` learns for each weight whether to round up or down: both look at the layer's inputs, or at what
-    the outputs make of an embedding, make up for the errors of earlier layers, let biases take up the mean
-    error, and need calibration data. Plugins may give further ones."""
+    and lets a few be far off. `gptq` makes later weights of a row, and later rows, make up for the error of
+    earlier ones, and `adaround` learns for each weight whether to round up or down: both look at the layer's
+    inputs, or at what the outputs make of an embedding, make up for the errors of earlier layers, let biases
+    take up the mean error, and need calibration data. Plugins may give further ones."""
     samples: Annotated[int, Field(ge=1)] = 256
     """Calibration examples that a method looks at."""
     batch_size: Annotated[int, Field(ge=1)] = 32
     """Examples in a calibration batch."""
-    damping: Annotated[float, Field(gt=0, le=1)] = 0.01
+    damping: Annotated[float, Field(gt=0, le=1)] = 0.05
     """What `gptq` adds to the diagonal of the inputs' second moments, as a share of its mean."""
 
     def contract(self) -> Contract:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from demiglace.calibration import OutputGram, calibrate, differentiable, projected
-from demiglace.data import Data
+from demiglace.calibration import OutputGram, calibrate, differentiable, in_parts, projected
+from demiglace.data import Batch, Data
 from demiglace.errors import UsageError
 from demiglace.graph import ModelGraph
 from demiglace.passes import Context
@@ -57,3 +57,30 @@ def test_only_wanted_parameters_of_a_module_are_differentiable_and_all_are_as_be
     with differentiable([module[0].weight], module):
         assert [one.requires_grad for one in module.parameters()] == [True, False, False, False]
     assert [one.requires_grad for one in module.parameters()] == before
+
+
+def test_the_gram_of_gradients_has_a_row_for_each_position_of_a_convolution():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 6, 3), nn.Conv2d(6, 2, 4, bias=False))
+    images, gram = torch.randn(2, 3, 6, 6), OutputGram()
+    loss = partial(projected, generator=torch.Generator())
+    calibrate(ModelGraph(module), _batches(images) * 600, {"0": gram}, CPU, loss=loss)
+    # Each of the 16 positions is read by one tap of each of the 2 outputs.
+    taps = module[1].weight.detach().permute(0, 2, 3, 1).flatten(0, 2)
+    torch.testing.assert_close(gram.matrix, taps.T @ taps / 16, rtol=0.2, atol=0.01)
+
+
+def test_batches_are_cut_into_parts_that_hold_every_example_once():
+    ids, labels = torch.arange(10), torch.arange(10) + 100
+    whole = Batch((torch.randn(10, 3),), {"ids": ids}, labels)
+    parts = list(in_parts([whole, whole], 4))
+    assert [len(one) for one in parts] == [4, 4, 2] * 2
+    assert torch.equal(torch.cat([one.args[0] for one in parts[:3]]), whole.args[0])
+    assert torch.equal(torch.cat([one.kwargs["ids"] for one in parts[:3]]), ids)
+    assert torch.equal(torch.cat([one.labels for one in parts[:3]]), labels)
+
+
+@pytest.mark.parametrize("other", [torch.randn(3, 3), torch.tensor(0.5), [torch.zeros(10)], True, None])
+def test_batches_that_hold_anything_but_examples_are_left_whole(other):
+    whole = Batch((torch.randn(10, 3),), {"other": other})
+    assert list(in_parts([whole], 4)) == [whole]

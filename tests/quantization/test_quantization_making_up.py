@@ -23,10 +23,10 @@ def test_a_layer_makes_up_for_the_errors_of_those_before_it(method, bias, monkey
     for ridge in (_moments._RIDGE, 1e6):
         monkeypatch.setattr(_moments, "_RIDGE", ridge)
         module = copy.deepcopy(dense)
-        recipe = {"pass": [{"use": "quantize.weight_only", "bits": 2, "method": method}]}
+        recipe = {"pass": [{"use": "quantize.weight_only", "bits": 3, "method": method}]}
         demiglace.run(recipe, model=module, data=[known], example_inputs=known[:2])
         errors.append(float((module(unknown) - dense(unknown)).detach().square().mean()))
-    assert errors[0] < 0.9 * errors[1]
+    assert errors[0] < 0.97 * errors[1]
 
 
 def test_a_layer_whose_inputs_are_the_originals_aims_at_its_own_weight():

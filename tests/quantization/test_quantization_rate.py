@@ -111,7 +111,7 @@ def test_files_of_one_size_err_less_than_with_fixed_bits(method, tmp_path):
     rated, _ = _rated(_network(), tmp_path, method=method, bytes=size)
     assert rated.steps[0].figures["coded_bytes"] <= 1.01 * size
     held_out = _inputs(512, seed=3)
-    assert _error(rated.model, original, held_out) < 0.7 * _error(module, original, held_out)
+    assert _error(rated.model, original, held_out) < 0.8 * _error(module, original, held_out)
 
 
 def test_calibration_pays_at_one_size(tmp_path):

@@ -1,6 +1,6 @@
 """Statistics of layers, gathered by running data through the model once for all who need them."""
 
-from demiglace.calibration.batches import CalibrationBatches, calibration_batches
+from demiglace.calibration.batches import CalibrationBatches, calibration_batches, in_parts
 from demiglace.calibration.beside import calibrate_beside
 from demiglace.calibration.changes import branch_changes
 from demiglace.calibration.collector import Collector, GradientCollector, TensorCollector
@@ -48,6 +48,7 @@ __all__ = [
     "differentiable",
     "execution_order",
     "has_input_rows",
+    "in_parts",
     "input_rows",
     "layer_of_weight",
     "normal_equations",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -27,7 +27,7 @@ class CalibrationBatches:
         left = self.examples
         shuffle = torch.Generator().manual_seed(self.seed)
         for batch in self.split.batches(min(self.batch_size, self.examples), shuffle):
-            taken = batch if len(batch) <= left else _first(batch, left)
+            taken = batch if len(batch) <= left else _part(batch, 0, left)
             yield taken.to(self.device)
             left -= max(1, len(taken))
             if left <= 0:
@@ -77,14 +77,31 @@ def calibration_batches(context: Context, examples: int, batch_size: int = 32) -
     return CalibrationBatches(split, examples, batch_size, context.seed, context.device)
 
 
-def _first(batch: Batch, count: int) -> Batch:
-    """The first examples of a batch; what has another length than the batch is left whole."""
+def in_parts(batches: Iterable[Batch], examples: int) -> Iterator[Batch]:
+    """Batches of at most so many examples, for work whose memory grows with them.
+
+    A batch that holds anything but tensors of one length is left whole.
+    """
+    for batch in batches:
+        values = (*batch.args, *batch.kwargs.values())
+        if all(_has_length(value, len(batch)) for value in values):
+            for start in range(0, len(batch), examples):
+                yield _part(batch, start, start + examples)
+        else:
+            yield batch
+
+
+def _part(batch: Batch, start: int, stop: int) -> Batch:
+    """Some examples of a batch; what has another length than the batch is left whole."""
     size = len(batch)
 
     def cut(value: object) -> object:
-        whole = not isinstance(value, torch.Tensor) or value.dim() == 0 or value.shape[0] != size
-        return value if whole else value[:count]  # type: ignore[index]
+        return value[start:stop] if _has_length(value, size) else value  # type: ignore[index]
 
-    labels = None if batch.labels is None else batch.labels[:count]
+    labels = None if batch.labels is None else batch.labels[start:stop]
     kwargs = {name: cut(value) for name, value in batch.kwargs.items()}
     return replace(batch, args=tuple(cut(value) for value in batch.args), kwargs=kwargs, labels=labels)
+
+
+def _has_length(value: object, size: int) -> bool:
+    return isinstance(value, torch.Tensor) and value.dim() > 0 and value.shape[0] == size

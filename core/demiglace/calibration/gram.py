@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from demiglace.calibration.collector import Collector, GradientCollector
+from demiglace.calibration.collector import Collector, GradientCollector, channel_axis
 from demiglace.calibration.rows import input_rows
 
 
@@ -128,6 +128,8 @@ class InputsOf(Collector):
 class OutputGram(GradientCollector):
     """The mean of `g g^T` over all rows `g` of the gradient at a layer's output, `[k, k]`, float32.
 
+    A row holds all channels of a position.
+
     With the loss `projected` it tells what a change `e` of such a row does to the model's outputs: the mean
     of the squared change is `e G e^T` to first order.
     """
@@ -137,7 +139,8 @@ class OutputGram(GradientCollector):
         self._rows = 0
 
     def see_gradient(self, module: nn.Module, output: Tensor, gradient: Tensor) -> None:
-        rows = gradient.float().reshape(-1, gradient.shape[-1])
+        channels = gradient.float().movedim(channel_axis(module), -1)
+        rows = channels.reshape(-1, channels.shape[-1])
         added = rows.T @ rows
         self._matrix = added if self._matrix is None else self._matrix + added
         self._rows += len(rows)
@@ -147,4 +150,4 @@ class OutputGram(GradientCollector):
         """`[k, k]`."""
         if self._matrix is None:
             raise ValueError("nothing was gathered: the layer was never called")
-        return self._matrix / self._rows
+        return self._matrix / max(1, self._rows)

@@ -25,10 +25,14 @@ class Rounding:
     #: inputs: the outputs fall into as many groups, and `k` weights make a row. About their mean, where a
     #: bias takes up its error; for an embedding, that of the gradients at what it gives.
     moments: Tensor | None = None
+    #: The mean of `g g^T` over the gradients at the layer's outputs, `[outputs, outputs]`, float32, where the
+    #: method asks for it: what errors there do to the model's outputs. Unknown for layers with groups of
+    #: inputs, very wide ones, and models that cannot be differentiated.
+    outputs: Tensor | None = None
     #: Whether to search ranges narrower than the values' own.
     clip: bool = True
     #: What to add to the diagonal of the moments, as a share of its mean.
-    damping: float = 0.01
+    damping: float = 0.05
 
 
 Method: TypeAlias = Callable[[Rounding], QTensor]
@@ -42,26 +46,31 @@ class RoundingMethod:
     round: Method
     #: Whether it looks at the layer's inputs. Weights whose layers have none are rounded to the nearest.
     inputs: bool
+    #: Whether it looks at what the model's outputs make of the layer's.
+    outputs: bool = False
 
 
 METHODS: dict[str, RoundingMethod] = {}
 
 
-def rounding_method(name: str, *, inputs: bool = False) -> Callable[[Method], Method]:
+def rounding_method(name: str, *, inputs: bool = False, outputs: bool = False) -> Callable[[Method], Method]:
     """Register a method of rounding.
 
     Args:
         name: as recipes say it.
         inputs: whether it looks at the second moments of the layer's inputs, which needs calibration data.
+        outputs: whether it looks at those of the gradients at the layer's outputs as well.
 
     Raises:
-        ValueError: when another has the name.
+        ValueError: when another has the name, or it looks at outputs and not at inputs.
     """
+    if outputs and not inputs:
+        raise ValueError(f"the rounding method {name!r} looks at outputs: register it with inputs=True too")
 
     def register(method: Method) -> Method:
         if name in METHODS:
             raise ValueError(f"there is a rounding method {name!r} already")
-        METHODS[name] = RoundingMethod(name, method, inputs)
+        METHODS[name] = RoundingMethod(name, method, inputs, outputs)
         return method
 
     return register
