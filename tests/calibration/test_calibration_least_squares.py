@@ -228,3 +228,22 @@ def test_stages_follow_the_calls_and_say_what_cannot_be_solved():
     assert "ConvTranspose1d" in reasons["up.weight"]
     assert "share" in reasons["left.weight"]
     assert "32768" in reasons["wide.weight"]
+
+
+class Standardized(nn.Conv2d):
+    """A convolution by its weight less its mean."""
+
+    def forward(self, x):
+        return F.conv2d(x, self.weight - self.weight.mean(), self.bias)
+
+
+class Named(nn.Conv2d):
+    """A convolution that computes as its base does."""
+
+
+def test_layers_that_do_something_to_their_weight_are_not_solved_for():
+    module = nn.Sequential(Standardized(3, 4, 3), Named(4, 4, 1), nn.Flatten(), nn.Linear(64, 2))
+    model, told = ModelGraph(module), context()
+    stages = solvable_stages(model, model.weights(), Batch((torch.ones(2, 3, 6, 6),)), told)
+    assert [[one.name for one in stage] for stage in stages] == [["1.weight"], ["3.weight"]]
+    assert "computes in its own way" in told.left_alone["0.weight"]

@@ -10,9 +10,21 @@ from torch.nn import functional as F
 _CHUNK = 1 << 22  # elements of unfolded rows at a time
 
 
+_KNOWN = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
 def has_input_rows(module: nn.Module) -> bool:
     """Whether `input_rows` knows the layer: linear and forward convolution of 1 to 3 dimensions."""
-    return isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    return isinstance(module, _KNOWN)
+
+
+def computes_otherwise(module: nn.Module) -> bool:
+    """Whether the layer's class, derived from one that `has_input_rows`, has a forward of its own.
+
+    It may pad its inputs or normalize its weight first: then the rows are not what its weight multiplies.
+    """
+    base = next((one for one in type(module).__mro__ if one in _KNOWN), None)
+    return base is not None and type(module).forward is not base.forward
 
 
 def input_rows(module: nn.Module, value: Tensor) -> Iterator[Tensor]:

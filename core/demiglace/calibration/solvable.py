@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from demiglace.calibration.order import execution_order
-from demiglace.calibration.rows import has_input_rows
+from demiglace.calibration.rows import computes_otherwise, has_input_rows
 from demiglace.data import Batch
 from demiglace.graph import ModelGraph, Weight
 from demiglace.passes import Context
@@ -50,6 +50,8 @@ def _obstacle(module: nn.Module, weight: Weight, holders: dict[int, int]) -> str
     layer = module.get_submodule(_path(weight))
     if not has_input_rows(layer) or layer._parameters.get("weight") is None:
         return f"no least squares is known for the weight of a {weight.type}"
+    if computes_otherwise(layer):
+        return f"{weight.type} computes in its own way: what its weight multiplies is not known"
     if holders[id(layer.weight)] > 1:
         return "several layers share it"
     inputs = weight.tensor[0].numel()
