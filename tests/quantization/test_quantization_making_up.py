@@ -8,7 +8,7 @@ from torch import nn
 
 import demiglace
 from demiglace.quantization import METHODS, RoundingMethod, round_weight
-from demiglace_quantizers import _moments
+from demiglace_quantizers import _methods, _moments  # noqa: F401  # registers the methods
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -19,14 +19,17 @@ def test_a_layer_makes_up_for_the_errors_of_those_before_it(method, bias, monkey
     dense = nn.Sequential(*layers).eval()
     mixed = torch.randn(16, 64)
     known, unknown = (torch.randn(count, 16) @ mixed for count in (256, 1024))
+    # By columns only: rows that make up for each other leave less to make up for.
+    monkeypatch.setitem(METHODS, method, RoundingMethod(method, METHODS[method].round, inputs=True))
+    options = {"bits": 2, "method": method, "damping": 0.01}
     errors = []
     for ridge in (_moments._RIDGE, 1e6):
         monkeypatch.setattr(_moments, "_RIDGE", ridge)
         module = copy.deepcopy(dense)
-        recipe = {"pass": [{"use": "quantize.weight_only", "bits": 3, "method": method}]}
+        recipe = {"pass": [{"use": "quantize.weight_only"} | options]}
         demiglace.run(recipe, model=module, data=[known], example_inputs=known[:2])
         errors.append(float((module(unknown) - dense(unknown)).detach().square().mean()))
-    assert errors[0] < 0.97 * errors[1]
+    assert errors[0] < 0.9 * errors[1]
 
 
 def test_a_layer_whose_inputs_are_the_originals_aims_at_its_own_weight():

@@ -7,8 +7,9 @@ from torch import nn
 import demiglace
 from demiglace.artifact.inspection import inspect
 from demiglace.errors import RecipeError
+from demiglace.quantization import METHODS, RoundingMethod
 from demiglace.testing import EditorConformance
-from demiglace_quantizers import rate
+from demiglace_quantizers import _methods, rate  # noqa: F401  # registers the methods
 from demiglace_quantizers._lagrangian import RATE, cheapest, rounded, table_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
@@ -94,9 +95,12 @@ def test_what_integers_cannot_take_is_not_taken(tmp_path):
 
 
 @pytest.mark.parametrize("method", ["rtn", "gptq"])
-def test_files_of_one_size_err_less_than_with_fixed_bits(method, tmp_path):
+def test_files_of_one_size_err_less_than_with_fixed_bits(method, tmp_path, monkeypatch):
+    # Both by columns only and with the same damping, so that nothing but the bits differs.
+    like = RoundingMethod(method, METHODS[method].round, inputs=METHODS[method].inputs)
+    monkeypatch.setitem(METHODS, method, like)
     original = _network().eval()
-    fixed = {"use": "quantize.weight_only", "bits": 4, "group_size": 32, "method": method}
+    fixed = {"use": "quantize.weight_only", "bits": 4, "group_size": 32, "method": method, "damping": 0.01}
     passes = [fixed, {"use": "export.packed"}]
     module, data = _network().eval(), _inputs(256)
     demiglace.run(
@@ -111,7 +115,7 @@ def test_files_of_one_size_err_less_than_with_fixed_bits(method, tmp_path):
     rated, _ = _rated(_network(), tmp_path, method=method, bytes=size)
     assert rated.steps[0].figures["coded_bytes"] <= 1.01 * size
     held_out = _inputs(512, seed=3)
-    assert _error(rated.model, original, held_out) < 0.8 * _error(module, original, held_out)
+    assert _error(rated.model, original, held_out) < 0.7 * _error(module, original, held_out)
 
 
 def test_calibration_pays_at_one_size(tmp_path):
