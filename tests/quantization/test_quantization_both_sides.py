@@ -139,7 +139,9 @@ def test_moments_are_gathered_for_as_many_layers_as_fit_and_none_that_is_too_wid
     assert [one for one in gathered if one] == [["0", "1"], ["3", "4"]]
     assert seen.pop(40) is None
     assert {size: tuple(one.shape) for size, one in seen.items()} == {n: (n, n) for n in (5, 6, 7, 3)}
-    torch.testing.assert_close(seen[3], torch.eye(3), rtol=1, atol=1)  # random signs, less those of pairs
+    # The last layer's outputs are the model's: the gradients are random signs.
+    assert (seen[3].diagonal() == 1).all()
+    assert (seen[3] - torch.eye(3)).abs().max() < 0.7
 
 
 class Undifferentiable(nn.Module):
