@@ -23,6 +23,7 @@ _TYPES = {
     "fake_quantized": f"{_QUANTIZED}:fake_quantized",
     "sparse.linear": f"{_QUANTIZED}:SparseLinear",
     "clustered": f"{_QUANTIZED}:clustered",
+    "own_weights": f"{_QUANTIZED}:own_weights",
     "quantized.linear": f"{_QUANTIZED}:QuantizedLinear",
     "quantized.linear.dynamic": f"{_QUANTIZED}:DynamicLinear",
     "quantized.linear.static": f"{_QUANTIZED}:StaticLinear",

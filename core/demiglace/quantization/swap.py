@@ -18,6 +18,7 @@ from demiglace.quantization.modules.fake import LOG_STEP, STEP
 from demiglace.quantization.modules.holder import weight_options, weight_tensors
 from demiglace.quantization.modules.trained import TrainedWeights
 from demiglace.quantization.stored import StoredWeight
+from demiglace.recipe.selectors import ROOT
 
 _TYPES: dict[type[nn.Module], str] = {
     nn.Linear: "quantized.linear",
@@ -173,6 +174,12 @@ def fake_swap(name: str, steps: Mapping[str, Tensor], bits: int, *, inputs: bool
     tensors = {own + STEP: step for own, step in steps.items()}
     tensors |= {own + LOG_STEP: torch.zeros_like(step) for own, step in steps.items()}
     return Swap(name, "fake_quantized", {"weights": dict.fromkeys(steps, bits), "inputs": inputs}, tensors)
+
+
+def own_swaps(module: nn.Module) -> list[Swap]:
+    """The edits that give back every layer that is in training, with its weights as they are now."""
+    layers = [name for name, each in module.named_modules() if isinstance(each, TrainedWeights)]
+    return [Swap(name or ROOT, "own_weights") for name in layers]
 
 
 def clustered_swap(name: str, clusters: Mapping[str, int]) -> Swap:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from demiglace.errors import GraphError, told_of
-from demiglace.graph import Cut, StructuralEdit, Swap, apply_verified
+from demiglace.graph import Cut, StructuralEdit, Swap, apply, apply_verified
+from demiglace.quantization import own_swaps
 from demiglace.training.capture import Capture
 from demiglace.training.objective import label
 from demiglace.training.reslice import forget_graph, reslice
@@ -30,6 +31,7 @@ class Changing:
     def __init__(self, model: ModelGraph, context: Context, at: Position, cleanup: ExitStack) -> None:
         self.model, self.context, self.at = model, context, at
         self._cleanup = cleanup
+        cleanup.push(self._give_back)
         self._prepared: list[Participant[Any]] = []
         self._captures: list[Capture] = []
         self._captured_own = False
@@ -66,6 +68,11 @@ class Changing:
         forget_graph(parameter)
         if self._started:
             reslice(self.optimizer.state[parameter], dim, kept)
+
+    def _give_back(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Where a training does not come to its end, leave no layer that only training needs."""
+        if kind is not None:
+            apply(self.model, own_swaps(self.model.module)).commit()
 
     def _prepare_all(self, participants: Iterable[Participant[Any]]) -> None:
         """Prepare participants in order; each hears of the edits of those after it."""

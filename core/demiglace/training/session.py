@@ -48,7 +48,7 @@ class Session(Changing):
 
     def __enter__(self) -> Self:
         self._refuse_others()
-        try:
+        with self._cleanup:
             self._prepare_all(self._participants)
             # In a group of its own it would be unknown to a scheduler that was made before.
             self.optimizer.param_groups[0]["params"].extend(self.extra)
@@ -56,9 +56,7 @@ class Session(Changing):
             self._cleanup.callback(hold_masks(self.optimizer, self.model).remove)
             self._cleanup.callback(self.optimizer.register_step_post_hook(self._stepped).remove)
             self._before()
-        except BaseException:
-            self._cleanup.close()
-            raise
+            self._cleanup = self._cleanup.pop_all()
         return self
 
     def __exit__(
@@ -67,11 +65,13 @@ class Session(Changing):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if kind is not None:
+            self._cleanup.__exit__(kind, error, traceback)
+            return
         with self._cleanup:
-            if kind is None:
-                zero_masked(self.model)
-                self._conclude(self._participants)
-                self._warn_if_unsettled()
+            zero_masked(self.model)
+            self._conclude(self._participants)
+            self._warn_if_unsettled()
 
     def loss(self, batch: object, outputs: Any, own: Tensor | None = None) -> Tensor:
         """The loss of a batch with the participants' terms.

@@ -13,6 +13,7 @@ from demiglace.quantization.modules.holder import (
 from demiglace.quantization.modules.identity import identity
 from demiglace.quantization.modules.sparse import SparseLinear, SparseWeight
 from demiglace.quantization.modules.static import StaticConv1d, StaticConv2d, StaticLinear
+from demiglace.quantization.modules.trained import own_weights
 from demiglace.quantization.modules.weight_only import (
     QuantizedConv1d,
     QuantizedConv2d,
@@ -57,6 +58,7 @@ __all__ = [
     "identity",
     "keeping_forward",
     "leaving_out_zeros",
+    "own_weights",
     "weight_options",
     "weight_tensors",
 ]

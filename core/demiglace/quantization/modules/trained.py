@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -28,9 +29,9 @@ class TrainedWeights(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         # Attention reads the weight of a projection inside it, and does not call it.
         holders = [self, *(each for each in self.children() if isinstance(each, TrainedWeights))]
-        for holder in holders:
-            holder.__dict__.update({name: holder.computed(name) for name in holder.names})
         try:
+            for holder in holders:
+                holder.__dict__.update({name: holder.computed(name) for name in holder.names})
             return super().forward(*args, **kwargs)
         finally:
             for holder in holders:
@@ -88,3 +89,8 @@ def trained(layer: nn.Module) -> nn.Module:
         plain.__dict__[own] = {name: value for name, value in held if name not in layer.added}
     may_be_read(plain)
     return plain
+
+
+def own_weights(old: nn.Module, options: Mapping[str, Any]) -> nn.Module:
+    """`trained`, as a type of module that a `Swap` names; it has no options."""
+    return trained(old)
