@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from demiglace.errors import GraphError, UsageError
-from demiglace.passes import Context, Targeted
+from demiglace.passes import Context, Problem, Targeted
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
+    from demiglace.data import Batch
     from demiglace.graph import Edit, ModelGraph
     from demiglace.quantization import Layer
 
@@ -31,11 +32,60 @@ class Controlled(Targeted):
     max_drop: Annotated[float, Field(ge=0, le=1)] | None = None
     """The largest loss of accuracy on the validation split, as a share of its examples. The layers that cost
     most go back to floating point until it holds. Without labels, the share of examples whose top class
-    changes."""
+    changes. Needs a model that gives class scores `[n, classes]`."""
 
     def data_needs(self) -> tuple[str, ...]:
         """What accuracy control needs of the data."""
         return () if self.max_drop is None else ("data.validation",)
+
+
+def unjudged(model: ModelGraph, config: Targeted) -> Iterator[Problem]:
+    """That `max_drop` cannot be measured, as far as the model's example tells."""
+    from demiglace.calibration import undisturbed
+    from demiglace.data import Batch
+
+    if model.example is None or not isinstance(config, Controlled) or config.max_drop is None:
+        return
+    try:
+        with undisturbed(model.module):
+            _class_scores(model.module, Batch(model.example.args, model.example.kwargs))
+    except UsageError as error:
+        [fault] = error.faults
+        yield Problem(fault.message, ("max_drop",), fault.hint)
+
+
+def refuse_unjudged(model: ModelGraph, config: Targeted, context: Context) -> None:
+    """See on the first validation examples whether `max_drop` can be measured, before anything is rounded.
+
+    Raises:
+        UsageError: when it cannot.
+    """
+    from demiglace.calibration import undisturbed
+
+    if context.data is None or not isinstance(config, Controlled) or config.max_drop is None:
+        return
+    for batch in islice(context.data.evaluate("validation"), 1):
+        with undisturbed(model.module, context.device):
+            _class_scores(model.module, batch.to(context.device))
+
+
+def _class_scores(module: nn.Module, batch: Batch) -> Tensor:
+    """What a model gives for a batch, `[n, classes]`.
+
+    Raises:
+        UsageError: when that is something else, or the batch's labels are no classes.
+    """
+    from demiglace.training import is_classes, prediction
+
+    hint = "leave `max_drop` out, and bound a metric that fits the model by a gate"
+    scores = prediction(batch.run(module))
+    if scores.dim() != 2 or scores.shape[1] < 2:
+        found = f"the model gives {list(scores.shape)} instead of class scores [n, classes]"
+        raise UsageError(f"`max_drop` counts top classes, and {found}", hint=hint)
+    if batch.labels is not None and not is_classes(scores, batch.labels):
+        found = f"the labels of the validation split are {batch.labels.dtype} {list(batch.labels.shape)}"
+        raise UsageError(f"`max_drop` counts top classes, and {found}, no class indices [n]", hint=hint)
+    return scores
 
 
 @dataclass(frozen=True)
@@ -141,7 +191,6 @@ class _Judge:
 
         from demiglace.calibration import undisturbed
         from demiglace.graph import apply
-        from demiglace.training import prediction
 
         found: list[Tensor] = []
         transaction = apply(self.model, edits)
@@ -149,17 +198,12 @@ class _Judge:
             with undisturbed(self.model.module, self.context.device):
                 for batch in self.batches:
                     self.context.check_interrupt()
-                    found.append(prediction(batch.run(self.model.module)))
+                    found.append(_class_scores(self.model.module, batch))
                     if examples is not None and sum(map(len, found)) >= examples:
                         break
         finally:
             transaction.rollback()
-        scores = torch.cat(found)
-        if scores.dim() != 2:
-            raise UsageError(
-                f"max_drop needs class scores [n, classes], the model gives {list(scores.shape)}"
-            )
-        return scores
+        return torch.cat(found)
 
 
 def _joined(labels: list[Tensor | None]) -> Tensor:

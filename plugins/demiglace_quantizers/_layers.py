@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from demiglace.errors import GraphError
 from demiglace.passes import Context, Problem, Targeted
+from demiglace_quantizers._control import refuse_unjudged, unjudged
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,6 +25,7 @@ def chosen(model: ModelGraph, config: Targeted, context: Context) -> list[Layer]
 
     Raises:
         GraphError: when there is none, or a weight holds NaN or infinity.
+        UsageError: when `max_drop` cannot be measured.
     """
     from demiglace.quantization import select_layers
 
@@ -35,11 +37,12 @@ def chosen(model: ModelGraph, config: Targeted, context: Context) -> list[Layer]
     for layer in selection.layers:
         for own, weight in layer.weights.items():
             _refuse_nonfinite(layer.qualified(own), weight)
+    refuse_unjudged(model, config, context)
     return selection.layers
 
 
 def problems(model: ModelGraph, config: Targeted) -> Iterator[Problem]:
-    """What a quantizer can tell to be wrong from the model's structure: that there is nothing for it.
+    """What a quantizer can tell to be wrong beforehand: that there is nothing for it, or for `max_drop`.
 
     Selectors that match nothing have been reported already.
     """
@@ -49,6 +52,7 @@ def problems(model: ModelGraph, config: Targeted) -> Iterator[Problem]:
     if not selection.layers:
         option = ("targets",) if config.targets != ["*"] else ()
         yield Problem(_selects_nothing(config, selection.refused), option, _HINT)
+    yield from unjudged(model, config)
 
 
 def misfits(model: ModelGraph, config: Targeted, scheme: Scheme) -> Iterator[Problem]:

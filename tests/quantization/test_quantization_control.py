@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import demiglace
-from demiglace.errors import GraphError, RecipeError
+from demiglace.errors import GraphError, RecipeError, UsageError
 from demiglace_quantizers._control import _fewest, grouped
 
 VALUES = torch.randn(400, 16, generator=torch.Generator().manual_seed(0))
@@ -94,3 +94,57 @@ def test_layers_that_share_a_weight_go_back_together():
     layers = select_layers(ModelGraph(module)).layers
     edits = [Swap(layer.name, "quantized.linear") for layer in layers]
     assert [[edit.module for edit in group.edits] for group in grouped(layers, edits)] == [["0", "2"], ["1"]]
+
+
+class Giving(nn.Module):
+    """A layer whose outputs have another form."""
+
+    def __init__(self, form):
+        super().__init__()
+        self.layer, self.form = nn.Linear(16, 8), form
+
+    def forward(self, x):
+        return self.form(self.layer(x))
+
+
+def _refuse_rounding(monkeypatch):
+    """Fail the test where anything is rounded."""
+    from demiglace import quantization
+
+    def rounding(*_, **__):
+        raise AssertionError("rounded before it was refused")
+
+    monkeypatch.setattr(quantization, "round_weight", rounding)
+    monkeypatch.setattr(quantization.QTensor, "of", rounding)
+
+
+@pytest.mark.parametrize("use", ["quantize.weight_only", "quantize.dynamic", "quantize.static"])
+@pytest.mark.parametrize(
+    ("form", "told"),
+    [
+        (lambda y: y.unflatten(1, (2, 4)), r"the model gives \[2, 2, 4\] instead of class scores"),
+        (lambda y: y[:, :1], r"the model gives \[2, 1\] instead of class scores"),
+        (lambda y: y[:, 0], r"the model gives \[2\] instead of class scores"),
+        (lambda y: {"embedding": y}, "the model's output is a dict without `logits`"),
+    ],
+    ids=["sequence", "one score", "number", "dict"],
+)
+def test_outputs_that_are_no_class_scores_are_refused_before_the_first_step(use, form, told, monkeypatch):
+    module = Giving(form).eval()
+    before = module.layer.weight.clone()
+    first = {"use": "train.supervised", "steps": 2, "loss": {"name": "mse_loss"}}
+    recipe = {"name": "q", "pass": [first, {"use": use, "max_drop": 0.01}]}
+    _refuse_rounding(monkeypatch)
+    with pytest.raises(RecipeError, match=told) as error:
+        demiglace.run(recipe, model=module, data=[VALUES], example_inputs=VALUES[:2])
+    assert error.value.faults[0].hint
+    assert torch.equal(module.layer.weight, before)
+
+
+@pytest.mark.parametrize("use", ["quantize.weight_only", "quantize.dynamic", "quantize.static"])
+@pytest.mark.parametrize("labels", [VALUES[:, :8], VALUES[:, 0], torch.zeros(400, 1, dtype=torch.long)])
+def test_labels_that_are_no_classes_are_refused_before_anything_is_rounded(use, labels, monkeypatch):
+    recipe = {"name": "q", "pass": [{"use": use, "max_drop": 0.01}]}
+    _refuse_rounding(monkeypatch)
+    with pytest.raises(UsageError, match="the labels of the validation split are .* no class indices"):
+        demiglace.run(recipe, model=Giving(torch.tanh), data=[(VALUES, labels)], example_inputs=VALUES[:2])
