@@ -146,5 +146,5 @@ def test_outputs_that_are_no_class_scores_are_refused_before_the_first_step(use,
 def test_labels_that_are_no_classes_are_refused_before_anything_is_rounded(use, labels, monkeypatch):
     recipe = {"name": "q", "pass": [{"use": use, "max_drop": 0.01}]}
     _refuse_rounding(monkeypatch)
-    with pytest.raises(UsageError, match="the labels of the validation split are .* no class indices"):
+    with pytest.raises(UsageError, match=r"the labels of the validation split are .* no class indices"):
         demiglace.run(recipe, model=Giving(torch.tanh), data=[(VALUES, labels)], example_inputs=VALUES[:2])
