@@ -22,7 +22,7 @@ _EXPONENT = 24  # of a factor, at most
 
 
 def smoothed(model: ModelGraph, config: SmoothConfig, context: Context) -> list[Edit]:
-    """The new values of every parameter that a factor goes into.
+    """The new values of every parameter that a factor goes into; layers that need none are reported.
 
     Raises:
         GraphError: when there is none, the model cannot be traced, or it would compute something else.
@@ -33,6 +33,7 @@ def smoothed(model: ModelGraph, config: SmoothConfig, context: Context) -> list[
     calibrate(model, batches, ranges, context)
     usable = _called(usable, ranges, context)
     values: dict[str, Tensor] = {}
+    moved: list[str] = []
 
     def value(name: str) -> Tensor:
         return values.get(name, model.module.get_parameter(name).detach())
@@ -40,21 +41,27 @@ def smoothed(model: ModelGraph, config: SmoothConfig, context: Context) -> list[
     for one in usable:
         inputs = {weight: ranges[holder(weight)].absmax for weight in one.readers}
         columns = {weight: value(weight).abs().amax(0) for weight in one.readers}
-        factors = _factors(one, inputs, columns, config.alpha)
+        factors, reason = _factors(one, inputs, columns, config.alpha)
+        if reason:
+            _leave_alone(one, reason, context)
+            continue
+        moved += map(holder, one.readers)
         for name in one.producers:
             values[name] = value(name) / factors.view(-1, *[1] * (value(name).dim() - 1))
         for weight, channel in one.readers.items():
             values[weight] = value(weight) * factors[channel]
     edits: list[Edit] = [Write(name, changed) for name, changed in values.items()]
     _refuse_difference(model, edits, context)
-    context.figures["smoothed"] = [holder(weight) for one in usable for weight in one.readers]
+    context.figures["smoothed"] = moved
     return edits
 
 
 def _factors(
     found: Migration, inputs: Mapping[str, Tensor], columns: Mapping[str, Tensor], alpha: float
-) -> Tensor:
+) -> tuple[Tensor, str]:
     """Equation 4 for each channel, `max|x|^alpha / max|w|^(1 - alpha)`, to the nearest power of two.
+
+    Where all of them are 1, also why, in words for the layers that read the channels.
 
     A power of two changes no digit of a product, so that the model computes what it did to the last bit. A
     channel that is always 0, that nothing weighs, or that something else reads keeps its scale.
@@ -62,7 +69,18 @@ def _factors(
     reach, weight = (_by_channel(found, one) for one in (inputs, columns))
     exponent = alpha * reach.log2() - (1 - alpha) * weight.log2()
     still = found.taken.to(reach.device) | (reach == 0) | (weight == 0)
-    return exponent.round().clamp(-_EXPONENT, _EXPONENT).masked_fill(still, 0).exp2()
+    exponent = exponent.round().clamp(-_EXPONENT, _EXPONENT).masked_fill(still, 0)
+    reason = f"the ranges of its inputs' channels are those of alpha = {alpha:g} already, to a power of two"
+    if still.all():
+        reason = (
+            "each channel of its inputs is always 0, has no weight but 0, or is read by something else too"
+        )
+    return exponent.exp2(), "" if exponent.any() else reason
+
+
+def _leave_alone(one: Migration, reason: str, context: Context) -> None:
+    for weight in one.readers:
+        context.leave_alone(holder(weight), reason)
 
 
 def _by_channel(found: Migration, values: Mapping[str, Tensor]) -> Tensor:

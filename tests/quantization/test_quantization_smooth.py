@@ -164,3 +164,26 @@ def test_smoothing_needs_data_and_comes_before_the_quantizer():
         )
     with pytest.raises(RecipeError, match=r"weights\.float"):
         demiglace.check({"name": "s", "pass": [{"use": "quantize.dynamic"}, {"use": "quantize.smooth"}]})
+
+
+def test_a_model_that_is_smooth_already_says_so_and_may_be_left_as_it_is():
+    torch.manual_seed(0)
+    module, data = nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 8)).eval(), [torch.randn(32, 8)]
+    module[0].weight.data[3] = 50
+    assert _smooth(module, data).figures["smoothed"] == ["1"]
+    before = {name: one.clone() for name, one in module.state_dict().items()}
+    with pytest.raises(DemiglaceError, match=r"changed nothing .1: the ranges of its inputs' channels are"):
+        _smooth(module, data)
+    assert _smooth(module, data, allow_noop=True).figures["smoothed"] == []
+    assert all(torch.equal(one, before[name]) for name, one in module.state_dict().items())
+
+
+def test_a_layer_that_needs_no_factor_is_reported_beside_those_that_do():
+    module, data = _made(PreNorm, 16)
+    _smooth(module, data, targets=["query", "key", "value"])
+    module.norm2.weight.data.zero_()
+    step = _smooth(module, data)
+    assert sorted(step.figures["smoothed"]) == ["down", "out"]
+    assert "alpha = 0.5 already" in step.left_alone["query"]
+    assert "always 0" in step.left_alone["up"]
+    assert step.left_alone.keys() == {"query", "key", "value", "gate", "up", "head"}
