@@ -52,9 +52,10 @@ def launch(recipe, folder: Path, processes: int = 2) -> subprocess.CompletedProc
         str(processes),
     ]
     command += [str(folder / "worker.py"), json.dumps(recipe), str(folder)]
-    threads = {"OMP_NUM_THREADS": "1"}
+    # Its folder of logs stays otherwise in the system's.
+    own = {"OMP_NUM_THREADS": "1", "TMPDIR": str(folder)}
     return subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | threads, timeout=300, check=False
+        command, capture_output=True, text=True, env=os.environ | own, timeout=300, check=False
     )
 
 
