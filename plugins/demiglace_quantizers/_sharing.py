@@ -26,8 +26,8 @@ class Sharing:
 
     def __init__(self, loop: Loop, options: KmeansConfig) -> None:
         self.loop = loop
-        #: The same objects before, while and after their weights share.
-        self.layers = list(unshared(chosen(loop.model, options, loop.context), loop.context))
+        #: As they were at first; of a plain-data graph these are others than those that share.
+        self.layers = list(unshared(chosen(loop.model.with_layers(), options, loop.context), loop.context))
         if not self.layers:
             raise nothing(options, loop.context.left_alone)
         self.begun = False
@@ -55,7 +55,7 @@ class Sharing:
         for layer, module in zip(self.layers, self._modules(), strict=True):
             weights = {own: module.shared(own) for own in module.names}
             figures += [_figures(layer.qualified(own), module.own(own), weights[own]) for own in weights]
-            yield weight_only_swap(layer.name, layer.module, weights)
+            yield weight_only_swap(layer.name, module, weights)
         self.loop.context.figures["shared"] = figures
 
     def _clusters(self, layer: Layer) -> dict[str, int]:
@@ -67,10 +67,12 @@ class Sharing:
         return clusters
 
     def _modules(self) -> Iterator[Clustered]:
+        root = self.loop.model.module
         for layer in self.layers:
-            if not isinstance(layer.module, Clustered):
+            module = root.get_submodule(layer.name.removeprefix("."))  # `.` is the root
+            if not isinstance(module, Clustered):
                 raise GraphError(f"layer {layer.name!r} was replaced while it was in training")
-            yield layer.module
+            yield module
 
 
 def _figures(name: str, original: Tensor, shared: SharedTensor) -> dict[str, object]:

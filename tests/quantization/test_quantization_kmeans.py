@@ -9,6 +9,7 @@ from demiglace.artifact.inspection import inspect
 from demiglace.artifact.packed import unpack
 from demiglace.errors import DemiglaceError, RecipeError
 from demiglace.graph import Example, ModelGraph, apply
+from demiglace.graph.plain import PlainGraph
 from demiglace.graph.swaps import swapped
 from demiglace.measure import measure
 from demiglace.quantization import Clustered, SharedTensor, weight_only_swap
@@ -229,6 +230,32 @@ def test_the_weights_that_stay_are_of_an_epoch_in_which_they_shared():
     result = train(module, clusters=4, start=0.5, train={"keep": "best", "metric": "accuracy"})
     assert result.steps[0].figures["best_epoch"] > 5
     assert accuracy(module, values, labels) > 0.9
+
+
+class FixedWidth(nn.Module):
+    """What a cut turns into a plain-data graph, since a width is written into its forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(10, 24), nn.Linear(24, 12), nn.Linear(12, 4)
+
+    def forward(self, x):
+        return self.head(self.second(self.first(x).relu()).relu().reshape(-1, 12))
+
+
+def test_a_model_that_a_cut_turned_into_a_graph_shares_and_opens_again(tmp_path):
+    torch.manual_seed(0)
+    values, labels = points()
+    data = [(values[:64], labels[:64]), (values[64:], labels[64:])]
+    fit = {"use": "train.supervised", "epochs": 20, "optimizer": {"name": "Adam", "lr": 0.01}}
+    share = {"use": "share.kmeans", "clusters": 6}
+    recipe = {"pass": [{"use": "prune.channels", "amount": 0.5}, fit | {"with": [share]}]}
+    result = demiglace.run(recipe, model=FixedWidth(), data=data, out=tmp_path / "run")
+    assert isinstance(result.model, PlainGraph)
+    assert all(one["values"] <= 7 for one in result.steps[1].figures["shared"])
+    assert len(result.steps[1].figures["shared"]) == 3
+    assert accuracy(result.model, values, labels) > 0.9
+    assert torch.equal(demiglace.load(tmp_path / "run")(values), result.model(values))
 
 
 def test_training_after_it_is_refused_before_anything_runs():
