@@ -327,3 +327,35 @@ def test_existing_files_stay(tmp_path):
     with pytest.raises(UsageError, match="exists"):
         OnnxExporter(OnnxExportConfig()).write(model, tmp_path, Context(0, torch.device("cpu")))
     assert (tmp_path / "model.onnx").read_text() == "precious"
+
+
+class Counting(nn.Module):
+    """Gives something beside a tensor."""
+
+    def __init__(self, beside):
+        super().__init__()
+        self.layer, self.beside = nn.Linear(4, 4), beside
+
+    def forward(self, x):
+        return {"scores": self.layer(x), "beside": self.beside(x)}
+
+
+@pytest.mark.parametrize(
+    ("beside", "named"),
+    [
+        (lambda x: 3, "3"),
+        (lambda x: "a", "a"),
+        (lambda x: x.shape[0], "a number"),
+        (lambda x: x.sum().item(), "a number"),
+    ],
+    ids=["number", "text", "size", "value"],
+)
+def test_what_an_onnx_file_cannot_give_is_refused_in_words(beside, named, tmp_path):
+    message = f"the model gives {named} among its outputs, which an ONNX file cannot"
+    with pytest.raises(GraphError, match=message):
+        exported(tmp_path, [], "onnx", Counting(beside), example=torch.rand(2, 4))
+
+
+def test_none_among_the_outputs_is_left_out(tmp_path):
+    *_, file = exported(tmp_path, [], "onnx", Counting(lambda x: None), example=torch.rand(2, 4))
+    assert isinstance(file(torch.rand(2, 4)), torch.Tensor)

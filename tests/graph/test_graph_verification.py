@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 
 import pytest
 import torch
@@ -173,6 +174,28 @@ class Branching(nn.Module):
         if y.sum() > 0:
             return y
         return -y
+
+
+class Cropping(nn.Module):
+    def forward(self, x):
+        return x[: int(x.abs().sum().item()) + 1]
+
+
+def test_a_model_whose_sizes_follow_from_values_says_where_and_torch_prints_no_graph(capfd):
+    with pytest.raises(GraphError, match=r"Cropping cannot be traced at .*verification.py:\d+ \(return x"):
+        _ = graph(Cropping(), 2, 5).groups
+    assert "forward(self" not in "".join(capfd.readouterr())
+
+
+class Talking(nn.Module):
+    def forward(self, x):
+        sys.stderr.write("a word")
+        return x + 1
+
+
+def test_what_a_forward_writes_while_it_is_traced_is_shown(capfd):
+    _ = graph(Talking(), 2, 5).exported
+    assert "a word" in capfd.readouterr().err
 
 
 def test_a_model_that_cannot_be_traced_says_where():

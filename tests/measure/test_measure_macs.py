@@ -6,8 +6,10 @@ import pytest
 import torch
 import torchvision
 from torch import nn
+from torch._higher_order_ops import while_loop
 from torch.nn import functional as F
 
+import demiglace
 from demiglace.graph import Example
 from demiglace.measure import macs_of
 
@@ -108,6 +110,33 @@ def _settings() -> tuple[bool, ...]:
 def test_an_example_that_does_not_fit_raises_what_the_model_raises():
     with pytest.raises(RuntimeError, match="shape"):
         macs_of(nn.Linear(3, 3), Example((torch.zeros(2, 4),)))
+
+
+class Looping(nn.Module):
+    """Calls an operator of torch that runs functions, which its counter does not know."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+
+    def forward(self, x):
+        def unfinished(count, _):
+            return count < 3
+
+        def step(count, value):
+            return count + 1, self.layer(value)
+
+        return while_loop(unfinished, step, (torch.tensor(0), x))[1]
+
+
+def test_a_model_whose_products_cannot_be_counted_has_an_unknown_number():
+    example = Example((torch.ones(2, 3),))
+    assert macs_of(Looping(), example) is None
+    result = demiglace.run(
+        {"pass": [{"use": "prune.magnitude", "amount": 0.5}]}, model=Looping(), example_inputs=example.args
+    )
+    assert result.steps[0].after.macs is None
+    assert result.metrics["zeros"] == 4
 
 
 class Caching(nn.Module):

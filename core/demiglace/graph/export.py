@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,9 +93,22 @@ def _exported(module: nn.Module, example: Example, *, free_batch: bool) -> Expor
             if tensor.dim() > 0 and tensor.shape[0] == size:
                 collection[tensor] = {0: torch.export.Dim.AUTO}
         shapes = collection.dynamic_shapes(module, example.args, dict(example.kwargs))
-    return torch.export.export(
-        module, example.args, dict(example.kwargs), dynamic_shapes=shapes, strict=False
-    )
+    with _silent_failure():
+        return torch.export.export(
+            module, example.args, dict(example.kwargs), dynamic_shapes=shapes, strict=False
+        )
+
+
+@contextmanager
+def _silent_failure() -> Iterator[None]:
+    """Hold back what is written to standard error meanwhile, and drop it on a failure.
+
+    Torch prints the graph that it has where a value decides the way, for each attempt. The error says why.
+    """
+    held = io.StringIO()
+    with redirect_stderr(held):
+        yield
+    sys.stderr.write(held.getvalue())
 
 
 @contextmanager

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from demiglace.graph import Example
 
 
-def macs_of(module: nn.Module, example: Example) -> int:
+def macs_of(module: nn.Module, example: Example) -> int | None:
     """Multiply-accumulates of convolutions, matrix products and attention in one call in eval mode.
 
+    `None` where torch cannot count what the model calls, such as its flex attention or a loop over tensors.
     Torch's FLOP counter counts two operations for each. The call runs on torch's meta device, whose tensors
     have shapes and no values. A model whose way depends on values, or that makes tensors on another device,
     runs on its values instead, with copies of its buffers.
@@ -58,12 +59,17 @@ def _attributes_kept(module: nn.Module) -> Iterator[None]:
             vars(each).update(attributes)
 
 
-def _counted_on_values(module: nn.Module, example: Example) -> int:
+def _counted_on_values(module: nn.Module, example: Example) -> int | None:
     import torch
+    from torch.func import functional_call
 
     buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
     with torch.random.fork_rng():
-        return _counted(module, buffers, example.args, example.kwargs)
+        try:
+            return _counted(module, buffers, example.args, example.kwargs)
+        except Exception:
+            functional_call(module, buffers, example.args, dict(example.kwargs))
+            return None
 
 
 def _counted(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch.export.graph_signature import TensorArgument
 
 from demiglace import __version__
 from demiglace.errors import GraphError
@@ -99,6 +100,7 @@ def translate(model: ModelGraph, *, dynamic: bool = True) -> Translated:
     """
     program = model.exported
     _refuse_bfloat16(model)
+    _refuse_plain_outputs(program)
     # Checks of the inputs' sizes, in which torch 2.14 names inputs of `**kwargs` wrongly.
     program._guards_code = []
     with warnings.catch_warnings():
@@ -148,6 +150,17 @@ def _refuse_bfloat16(model: ModelGraph) -> None:
         )
 
 
+def _refuse_plain_outputs(program: ExportedProgram) -> None:
+    """See that the model gives tensors and `None` alone, which is left out."""
+    for one in program.graph_signature.output_specs:
+        value = getattr(one.arg, "value", "a number")  # of a constant; one that is computed has none
+        if not isinstance(one.arg, TensorArgument) and value is not None:
+            raise GraphError(
+                f"the model gives {value} among its outputs, which an ONNX file cannot",
+                hint="let forward return tensors alone",
+            )
+
+
 def _lower(graph: Any, others: Mapping[str, Callable[[Site], None]]) -> None:
     """Put standard nodes in the place of ours, some by another way than usual."""
     constants = Constants(graph)
@@ -179,7 +192,10 @@ def _refused(error: Exception, program: ExportedProgram, layers: Mapping[str, st
     """What torch's exporter could not translate: the operator and its layer, where it says so."""
     found = _CALL.search(str(error))
     if found is None:
-        return GraphError(f"the model cannot be written as ONNX: {_root(error)}")
+        return GraphError(
+            f"the model cannot be written as ONNX: {_root(error)}",
+            hint="ship the model as an artifact, or try `export.torch`",
+        )
     # It was decomposed before: its name may be another now, and its namespace.
     calls = [str(node.name) for node in program.graph.nodes if _base(found[2]) in _base(node.target)]
     layer = next((layers[name] for name in (found[1], *calls) if name in layers), "")
