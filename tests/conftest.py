@@ -8,6 +8,8 @@ import pytest
 
 # Each test process takes one core: two that take two each would wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Where tests import onnxruntime before the project does.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 class Site:

@@ -139,6 +139,24 @@ def test_openvino_reports_nothing_to_its_maker(files, tmp_path):
     assert not list(tmp_path.glob("**/openvino_*"))
 
 
+OPENS = """
+import sys
+from demiglace.plugins import discover
+discover().open_file("onnx", sys.argv[1]).session
+"""
+
+
+def test_onnx_runtime_reports_nothing_to_its_maker(files, tmp_path):
+    told = ("CI", "ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "XDG_DATA_HOME")
+    environment = {key: value for key, value in os.environ.items() if key not in told}
+    subprocess.run(
+        [sys.executable, "-c", OPENS, str(files / "net.onnx")],
+        env=environment | {"HOME": str(tmp_path), "TMPDIR": str(tmp_path)},
+        check=True,
+    )
+    assert not list(tmp_path.rglob("*"))
+
+
 SIGNALLED = """
 import faulthandler, gc, os, signal, sys
 faulthandler.enable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,6 +11,10 @@ from typing import Any
 from demiglace.errors import UsageError
 from demiglace.passes import Ran
 from demiglace_exporters.runtimes.file_module import FileModule
+
+# As it is imported, onnxruntime reports that to its maker, and leaves an identity in the user's home and a
+# file among the temporary ones. Whoever sets this decides otherwise.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _INTEGER = ("QLinear", "QGemm", "QAttention", "Integer", "DynamicQuantizeMatMul", "QMoE")
 """What the names of operators have that compute on integers."""
