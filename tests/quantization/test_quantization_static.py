@@ -51,7 +51,8 @@ VALUES = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(1)) * 
 def _quantize(module, out=None, data=None, **options):
     recipe = {"name": "q", "pass": [{"use": "quantize.static", **options}]}
     data = list(VALUES.split(32)) if data is None else data
-    return demiglace.run(recipe, model=module, data=data, example_inputs=VALUES[:2], out=out)
+    example = VALUES[:2].to(next(module.parameters()).dtype)
+    return demiglace.run(recipe, model=module, data=data, example_inputs=example, out=out)
 
 
 def _sqnr(module, **options):
@@ -85,6 +86,29 @@ def test_only_norms_whose_layer_nobody_else_reads_are_folded_and_folding_changes
     values = torch.randn(2, 16, 8, 8, dtype=torch.float64)
     joined = nn.functional.conv2d(values, folded.weight, folded.bias, padding=1, groups=4)
     torch.testing.assert_close(joined, module.b2(module.c2(values)))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "norms"),
+    [
+        (torch.float64, torch.float64),
+        (torch.bfloat16, torch.bfloat16),
+        (torch.float16, torch.float16),
+        (torch.bfloat16, torch.float32),
+        (torch.float16, torch.float32),
+    ],
+)
+def test_a_bias_that_a_norm_brings_has_the_dtype_of_its_layer(dtype, norms, tmp_path):
+    module, values = _made().to(dtype), VALUES.to(dtype)
+    for norm in (module.b1, module.b2, module.b3):
+        norm.to(norms)
+    with torch.no_grad():
+        before = module(values).double()
+        result = _quantize(module, tmp_path / "run", list(values.split(32)))
+        after, opened = result.model(values), demiglace.load(tmp_path / "run")(values)
+    assert after.dtype == result.model.c1.bias.dtype == dtype
+    assert float((after.double() - before).norm()) < 0.02 * float(before.norm())
+    assert torch.equal(after, opened)
 
 
 def test_a_static_layer_is_the_layer_of_the_dequantized_operands():

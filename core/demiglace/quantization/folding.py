@@ -32,9 +32,10 @@ class Folded:
     norm: str
     #: The children of its module that run after it, such as an activation.
     after: tuple[str, ...]
-    #: What each row of the weight was multiplied by.
+    #: What each row of the weight was multiplied by; this and the weight in at least float32.
     factor: Tensor
     weight: Tensor
+    #: In the layer's dtype.
     bias: Tensor
 
     def swap(self) -> Swap:
@@ -86,14 +87,17 @@ def fold(layer: nn.Module, norm: nn.Module, name: str) -> Folded:
     ):
         raise TypeError(f"{name!r} is no batch norm with running statistics that can be left out")
     weight, bias = layer._parameters["weight"], layer._parameters.get("bias")
-    factor = torch.rsqrt(norm.running_var + norm.eps)
+    if weight is None:
+        raise TypeError("the layer has no weight")
+    # In 16 bits, epsilon would be lost.
+    wide = torch.promote_types(weight.dtype, torch.float32)
+    factor = torch.rsqrt(norm.running_var.to(wide) + norm.eps)
     factor = factor if norm.weight is None else factor * norm.weight.detach()
     start = torch.zeros_like(factor) if bias is None else bias.detach()
     shift = (start - norm.running_mean) * factor
     shift = shift if norm.bias is None else shift + norm.bias.detach()
-    if weight is None:
-        raise TypeError("the layer has no weight")
-    return Folded(name, after, factor, weight.detach() * factor.view(-1, *[1] * (weight.dim() - 1)), shift)
+    scaled = weight.detach() * factor.view(-1, *[1] * (weight.dim() - 1))
+    return Folded(name, after, factor, scaled, shift.to(weight.dtype))
 
 
 def _after(module: nn.Module | None) -> tuple[str, ...] | None:

@@ -66,7 +66,8 @@ def _become_static(layer: StaticLinear | StaticConv1d | StaticConv2d, options: M
     layer.register_buffer("input_scale", torch.empty((), device=codes.device))
     layer.register_buffer("input_zero_point", torch.empty((), device=codes.device))
     if options["bias"] and layer.bias is None:
-        layer.bias = nn.Parameter(torch.empty(len(codes), device=codes.device), requires_grad=False)
+        empty = torch.empty(len(codes), device=codes.device, dtype=layer.compute_dtype)
+        layer.bias = nn.Parameter(empty, requires_grad=False)
 
 
 def _static_convolution(layer: StaticConv1d | StaticConv2d, values: Tensor) -> Tensor:
