@@ -75,9 +75,10 @@ class OutputCache:
 
 def _digests(batch: Batch) -> Iterator[bytes]:
     """One digest for each example, over all its inputs."""
-    inputs = [*batch.args, *batch.kwargs.values()]
     arrays = [
-        one.detach().cpu().contiguous().view(torch.uint8).numpy() for one in inputs if isinstance(one, Tensor)
+        one.detach().cpu().contiguous().view(torch.uint8).numpy()
+        for one in batch.inputs()
+        if isinstance(one, Tensor)
     ]
     for row in range(len(batch)):
         digest = blake2b(digest_size=16)

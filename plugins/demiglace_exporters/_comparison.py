@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from demiglace.calibration import undisturbed
-from demiglace.data import Batch
+from demiglace.data import Batch, leaves
 from demiglace.errors import GraphError
 from demiglace_exporters._departure import first_departure
 from demiglace_exporters._subject import first
@@ -98,8 +97,8 @@ def distance(expected: Any, found: Any) -> float:
 
     Of whole numbers, the share that differs.
     """
-    wanted = [one for one in tree_leaves(expected) if isinstance(one, Tensor)]
-    got = [one for one in tree_leaves(found) if isinstance(one, Tensor)]
+    wanted = [one for one in leaves(expected) if isinstance(one, Tensor)]
+    got = [one for one in leaves(found) if isinstance(one, Tensor)]
     if [one.shape for one in wanted] != [one.shape for one in got]:
         return math.inf
     return max((_apart(a.detach().cpu(), b) for a, b in zip(wanted, got, strict=True)), default=0.0)

@@ -51,7 +51,7 @@ def first_departure(
 
 def _values(program: ExportedProgram, batch: Batch) -> dict[str, Tensor]:
     """What each call of a traced model gives, by its name, where that is floating point."""
-    inputs = iter([*batch.args, *batch.kwargs.values()])
+    inputs = batch.inputs()
     given = [
         next(inputs) if spec.kind == InputKind.USER_INPUT else _held(program, str(spec.target))
         for spec in program.graph_signature.input_specs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -82,7 +82,7 @@ def first(batch: Batch, count: int) -> Batch:
         whole = not isinstance(value, Tensor) or value.dim() == 0 or value.shape[0] != size
         return value if whole else value[:count]  # type: ignore[index]
 
-    return Batch(tuple(map(cut, batch.args)), {name: cut(one) for name, one in batch.kwargs.items()})
+    return replace(batch.mapped(cut), labels=None)
 
 
 def _drawn(example: Batch, context: Context) -> Batch:
@@ -94,8 +94,7 @@ def _drawn(example: Batch, context: Context) -> Batch:
             return value
         return torch.randn(value.shape, generator=generator).to(value)
 
-    kwargs = {name: drawn(value) for name, value in example.kwargs.items()}
-    return Batch(tuple(map(drawn, example.args)), kwargs)
+    return example.mapped(drawn)
 
 
 def _with_transform(model: ModelGraph, context: Context, examples: int) -> Subject:

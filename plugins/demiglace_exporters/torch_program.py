@@ -82,14 +82,14 @@ class TorchExporter(Exporter[TorchConfig]):
 def _difference(program: ExportedProgram, model: ModelGraph) -> float:
     """The largest difference of outputs on the example, as a share of the largest output."""
     import torch
-    from torch.utils._pytree import tree_leaves
 
+    from demiglace.data import leaves
     from demiglace.training import evaluating
 
     example: Any = model.example
     with evaluating(model.module):
-        expected = tree_leaves(model.module(*example.args, **example.kwargs))
-        found = tree_leaves(program.module()(*example.args, **example.kwargs))
+        expected = leaves(model.module(*example.args, **example.kwargs))
+        found = leaves(program.module()(*example.args, **example.kwargs))
     pairs = [
         (one.double(), other.double())
         for one, other in zip(expected, found, strict=True)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from demiglace.calibration import CalibrationBatches, calibration_batches, undisturbed
+from demiglace.data import leaves
 from demiglace.errors import GraphError
 from demiglace.graph import apply
 from demiglace.quantization import MAX_BITS, MIN_BITS, Layer, Scheme, round_weight
@@ -121,8 +121,8 @@ def _damages(
 def _outputs(model: ModelGraph, batches: CalibrationBatches, context: Context) -> Tensor:
     """All floating-point outputs in a row."""
     with undisturbed(model.module, context.device):
-        leaves = [leaf for batch in batches for leaf in tree_leaves(batch.run(model.module))]
-    floats = [one for one in leaves if isinstance(one, Tensor) and one.is_floating_point()]
+        found = [leaf for batch in batches for leaf in leaves(batch.run(model.module))]
+    floats = [one for one in found if isinstance(one, Tensor) and one.is_floating_point()]
     if not floats:
         raise GraphError(
             "the model has no floating-point output to see what rounding does", hint="use `bits`"

@@ -158,15 +158,15 @@ def _refuse_difference(model: ModelGraph, edits: Sequence[Edit], context: Contex
     Raises:
         GraphError: when it does not.
     """
-    from torch.utils._pytree import tree_leaves
+    from demiglace.data import leaves
 
     example = model.example
     assert example is not None  # it was traced  # noqa: S101
 
     def outputs() -> list[Tensor]:
         with undisturbed(model.module, context.device):
-            leaves = tree_leaves(model.module(*example.args, **example.kwargs))
-        return [one.double() for one in leaves if isinstance(one, Tensor)]
+            found = leaves(model.module(*example.args, **example.kwargs))
+        return [one.double() for one in found if isinstance(one, Tensor)]
 
     before = outputs()
     transaction = apply(model, edits)

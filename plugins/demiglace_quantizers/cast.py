@@ -45,7 +45,7 @@ class Cast(Editor[CastConfig]):
             hint = "hand in the module that it was made of"
             yield Problem("the model is TorchScript, whose forward cannot be changed", hint=hint)
         elif isinstance(model.module, CastsInputs):
-            computes = str(model.module.computes).removeprefix("torch.")
+            computes = str(model.module.inputs_cast_to).removeprefix("torch.")
             yield Problem(f"the model is cast to {computes} already", hint="leave one of the casts out")
         elif not self._wide(model):
             message = f"the model has no floating-point tensor that is not {self.config.dtype} already"
@@ -88,9 +88,8 @@ class Cast(Editor[CastConfig]):
 
     def _try(self, model: ModelGraph, edits: list[Edit], context: Context) -> None:
         """Run the example before and after, and report how near the outputs are."""
-        from torch.utils._pytree import tree_leaves
-
         from demiglace.calibration import undisturbed
+        from demiglace.data import leaves
         from demiglace.graph import apply
         from demiglace.quantization import TensorError
 
@@ -98,11 +97,11 @@ class Cast(Editor[CastConfig]):
         if example is None:
             return
         with undisturbed(model.module, context.device):
-            before = tree_leaves(model.module(*example.args, **example.kwargs))
+            before = list(leaves(model.module(*example.args, **example.kwargs)))
         transaction = apply(model, edits)
         try:
             with undisturbed(model.module, context.device):
-                after = tree_leaves(model.module(*example.args, **example.kwargs))
+                after = list(leaves(model.module(*example.args, **example.kwargs)))
         except RuntimeError as error:
             raise GraphError(
                 f"the model cannot compute in {self.config.dtype}: {error}",

@@ -72,15 +72,16 @@ def test_the_gram_of_gradients_has_a_row_for_each_position_of_a_convolution():
 
 def test_batches_are_cut_into_parts_that_hold_every_example_once():
     ids, labels = torch.arange(10), torch.arange(10) + 100
-    whole = Batch((torch.randn(10, 3),), {"ids": ids}, labels)
+    whole = Batch((torch.randn(10, 3), [ids]), {"ids": ids}, labels)
     parts = list(in_parts([whole, whole], 4))
     assert [len(one) for one in parts] == [4, 4, 2] * 2
     assert torch.equal(torch.cat([one.args[0] for one in parts[:3]]), whole.args[0])
+    assert torch.equal(torch.cat([one.args[1][0] for one in parts[:3]]), ids)
     assert torch.equal(torch.cat([one.kwargs["ids"] for one in parts[:3]]), ids)
     assert torch.equal(torch.cat([one.labels for one in parts[:3]]), labels)
 
 
-@pytest.mark.parametrize("other", [torch.randn(3, 3), torch.tensor(0.5), [torch.zeros(10)], True, None])
+@pytest.mark.parametrize("other", [torch.randn(3, 3), torch.tensor(0.5), [torch.zeros(3)], True, None])
 def test_batches_that_hold_anything_but_examples_are_left_whole(other):
     whole = Batch((torch.randn(10, 3),), {"other": other})
     assert list(in_parts([whole], 4)) == [whole]

@@ -187,3 +187,20 @@ def test_a_layer_that_needs_no_factor_is_reported_beside_those_that_do():
     assert "alpha = 0.5 already" in step.left_alone["query"]
     assert "always 0" in step.left_alone["up"]
     assert step.left_alone.keys() == {"query", "key", "value", "gate", "up", "head"}
+
+
+def test_a_model_that_is_called_without_a_batch_is_smoothed():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(8, 12), nn.Linear(12, 3)).eval()
+    data = [torch.randn(8) for _ in range(3)]
+    with torch.no_grad():
+        before = module(data[0])
+        demiglace.run({"pass": [{"use": "quantize.smooth"}]}, model=module, data=data)
+        assert torch.allclose(module(data[0]), before, atol=1e-6)
+
+
+def test_an_example_without_items_shows_nothing_to_smooth():
+    module = nn.Sequential(nn.Linear(8, 12), nn.Linear(12, 3))
+    data = [torch.zeros(0, 8), torch.randn(4, 8)]
+    with pytest.raises(DemiglaceError, match="no linear layer whose inputs can be smoothed"):
+        demiglace.run({"pass": [{"use": "quantize.smooth"}]}, model=module, data=data)

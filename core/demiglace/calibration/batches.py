@@ -83,8 +83,7 @@ def in_parts(batches: Iterable[Batch], examples: int) -> Iterator[Batch]:
     A batch that holds anything but tensors of one length is left whole.
     """
     for batch in batches:
-        values = (*batch.args, *batch.kwargs.values())
-        if all(_has_length(value, len(batch)) for value in values):
+        if all(_has_length(value, len(batch)) for value in batch.inputs()):
             for start in range(0, len(batch), examples):
                 yield _part(batch, start, start + examples)
         else:
@@ -99,8 +98,7 @@ def _part(batch: Batch, start: int, stop: int) -> Batch:
         return value[start:stop] if _has_length(value, size) else value  # type: ignore[index]
 
     labels = None if batch.labels is None else batch.labels[start:stop]
-    kwargs = {name: cut(value) for name, value in batch.kwargs.items()}
-    return replace(batch, args=tuple(cut(value) for value in batch.args), kwargs=kwargs, labels=labels)
+    return replace(batch.mapped(cut), labels=labels)
 
 
 def _has_length(value: object, size: int) -> bool:

@@ -17,6 +17,7 @@ from demiglace.calibration.watch import (
     run_batch,
     without_padding,
 )
+from demiglace.data import leaves
 from demiglace.errors import UsageError
 
 if TYPE_CHECKING:
@@ -96,9 +97,7 @@ def projected(outputs: Any, batch: Batch, generator: torch.Generator) -> Tensor:
 
 
 def _floats(outputs: Any) -> Iterator[Tensor]:
-    from torch.utils._pytree import tree_leaves
-
-    for leaf in tree_leaves(outputs):
+    for leaf in leaves(outputs):
         if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.requires_grad:
             yield leaf
 

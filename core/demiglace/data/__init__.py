@@ -1,6 +1,7 @@
 """Batches, splits and data sets as passes see them."""
 
 from demiglace.data.batch import Batch, as_batch
+from demiglace.data.containers import leaves, mapped, plain
 from demiglace.data.dataset import Data
 from demiglace.data.opening import open_data
 from demiglace.data.splits import DatasetSplit, IterableSplit, Split, TensorSplit
@@ -16,6 +17,9 @@ __all__ = [
     "Transform",
     "as_batch",
     "build_transform",
+    "leaves",
+    "mapped",
     "open_data",
+    "plain",
     "transform_faults",
 ]

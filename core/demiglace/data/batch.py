@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from demiglace.data.containers import leaves, mapped
 from demiglace.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,26 +27,30 @@ class Batch:
 
     def __len__(self) -> int:
         """The number of examples: the first dimension of the first tensor."""
-        for value in (*self.args, *self.kwargs.values()):
+        for value in self.inputs():
             if hasattr(value, "shape") and len(value.shape) > 0:
                 return int(value.shape[0])
         return 0
 
+    def inputs(self) -> Iterator[Any]:
+        """All inputs in order, those in containers one by one."""
+        return leaves((self.args, self.kwargs))
+
+    def mapped(self, change: Callable[[Any], Any]) -> Batch:
+        """The batch with each input changed, those in containers one by one; labels stay."""
+        return replace(self, args=mapped(change, self.args), kwargs=mapped(change, dict(self.kwargs)))
+
     def to(self, device: torch.device | str) -> Batch:
         """The batch with every tensor on `device`."""
-        return Batch(
-            tuple(_moved(value, device) for value in self.args),
-            {name: _moved(value, device) for name, value in self.kwargs.items()},
-            _moved(self.labels, device),
-        )
+
+        def moved(value: Any) -> Any:
+            return value.to(device, non_blocking=True) if hasattr(value, "to") else value
+
+        return replace(self.mapped(moved), labels=moved(self.labels))
 
     def run(self, module: nn.Module) -> Any:
         """`module` called with this batch's inputs."""
         return module(*self.args, **self.kwargs)
-
-
-def _moved(value: Any, device: torch.device | str) -> Any:
-    return value.to(device, non_blocking=True) if hasattr(value, "to") else value
 
 
 def as_batch(raw: object) -> Batch:

@@ -23,8 +23,7 @@ class CastSplit(Split):
 
     def batches(self, size: int, shuffle: torch.Generator | None = None) -> Iterator[Batch]:
         for batch in self.split.batches(size, shuffle):
-            kwargs = {name: self._cast(value) for name, value in batch.kwargs.items()}
-            yield replace(batch, args=tuple(map(self._cast, batch.args)), kwargs=kwargs)
+            yield batch.mapped(self._cast)
 
     def examples(self) -> int | None:
         return self.split.examples()

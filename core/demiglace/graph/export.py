@@ -10,6 +10,7 @@ from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from demiglace.data import plain
 from demiglace.errors import GraphError
 from demiglace.graph.model_graph import Example
 
@@ -93,7 +94,7 @@ def _exported(module: nn.Module, example: Example, *, free_batch: bool) -> Expor
             if tensor.dim() > 0 and tensor.shape[0] == size:
                 collection[tensor] = {0: torch.export.Dim.AUTO}
         shapes = collection.dynamic_shapes(module, example.args, dict(example.kwargs))
-    with _silent_failure():
+    with _silent_failure(), _known_outputs(module):
         return torch.export.export(
             module, example.args, dict(example.kwargs), dynamic_shapes=shapes, strict=False
         )
@@ -109,6 +110,16 @@ def _silent_failure() -> Iterator[None]:
     with redirect_stderr(held):
         yield
     sys.stderr.write(held.getvalue())
+
+
+@contextmanager
+def _known_outputs(module: nn.Module) -> Iterator[None]:
+    """Outputs in containers that torch does not know are dicts for the while."""
+    hook = module.register_forward_hook(lambda _module, _inputs, outputs: plain(outputs))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 @contextmanager

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from demiglace.data import leaves
 from demiglace.graph.eval_mode import own_tensors
 from demiglace.graph.model_graph import Example
 
@@ -33,7 +33,7 @@ def trained(
     finally:
         for each, mode in modes.items():
             each.training = mode
-    return [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+    return [leaf for leaf in leaves(result) if isinstance(leaf, Tensor)]
 
 
 class _MeanDropout(TorchDispatchMode):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.utils._pytree import tree_leaves
 
+from demiglace.data import leaves
 from demiglace.errors import VerificationError
 from demiglace.graph.balance import Balanced
 from demiglace.graph.compared import (
@@ -330,4 +330,4 @@ def _run(module: nn.Module, tensors: Mapping[str, Tensor], example: Example, neu
     norms = neutral_norms() if neutral else nullcontext()
     with eval_mode(module), own_tensors(module), torch.no_grad(), GroupsOnOneThread(), norms:
         result = functional_call(module, dict(tensors), example.args, dict(example.kwargs))
-    return [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+    return [leaf for leaf in leaves(result) if isinstance(leaf, Tensor)]

@@ -133,8 +133,10 @@ class _Walk:
         if _name(node) != "aten.linear" or carrying != [args[0]] or args[1] not in self.own:
             return False
         places = values[carrying[0]]
-        rows = places.flatten(0, -2) if isinstance(places, Tensor) else None
-        if rows is None or not (rows == rows[0]).all():
+        if not isinstance(places, Tensor) or not places.numel():
+            return False
+        rows = places.reshape(-1, places.shape[-1])
+        if not (rows == rows[0]).all():
             return False
         found.readers[self.own[args[1]]] = rows[0].clone()
         return True

@@ -23,9 +23,10 @@ def prediction(outputs: Any) -> Tensor:
     """
     if isinstance(outputs, torch.Tensor):
         return outputs
-    if isinstance(outputs, Mapping) and "logits" in outputs:
-        return prediction(outputs["logits"])
-    if hasattr(outputs, "logits"):
+    if isinstance(outputs, Mapping):
+        if "logits" in outputs:
+            return prediction(outputs["logits"])
+    elif hasattr(outputs, "logits"):
         return prediction(outputs.logits)
     if isinstance(outputs, list | tuple) and outputs:
         return prediction(outputs[0])

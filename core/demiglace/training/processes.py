@@ -76,9 +76,7 @@ class Processes:
             whole = isinstance(value, torch.Tensor) and value.dim() > 0 and len(value) == count
             return value[first:last] if whole else value
 
-        kwargs = {name: rows(value) for name, value in batch.kwargs.items()}
-        part = Batch(tuple(map(rows, batch.args)), kwargs, rows(batch.labels))
-        return part, (last - first) / count
+        return replace(batch.mapped(rows), labels=rows(batch.labels)), (last - first) / count
 
     def start(self, module: nn.Module, at: Position, seed: int) -> None:
         """Give all processes the first one's parameters and buffers, and each its own random numbers.

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from demiglace.data import leaves
 from demiglace.errors import SourceError, UsageError
 
 
@@ -73,10 +74,13 @@ class FileModule(nn.Module):
         return self._session
 
     @torch.no_grad()
-    def forward(self, *args: Tensor, **kwargs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """The file's outputs: one tensor, or a tuple of them, on the CPU."""
-        session = self.session
-        given = (*args, *self._by_name(session, len(args), kwargs))
+    def forward(self, *args: Any, **kwargs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """The file's outputs: one tensor, or a tuple of them, on the CPU.
+
+        A file takes tensors one by one that the model took in containers.
+        """
+        session, first = self.session, tuple(leaves(args))
+        given = (*first, *self._by_name(session, len(first), kwargs))
         inputs = [one.detach().cpu().contiguous().numpy() for one in given]
         try:
             outputs = [torch.from_numpy(np.array(one)) for one in self.compute(session, inputs)]

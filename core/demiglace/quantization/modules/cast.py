@@ -7,20 +7,23 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
+from demiglace.data import mapped
 from demiglace.quantization.modules.holder import dtype_of
 
 
 class CastsInputs(nn.Module):
-    """A model whose floating-point inputs are cast to `computes`, and its outputs to `returns`."""
+    """A model whose floating-point inputs are cast to one dtype, and its outputs to another.
 
-    computes: torch.dtype
-    returns: torch.dtype
+    It keeps its own attributes, which may well be called `dtype` or `returns`.
+    """
+
+    inputs_cast_to: torch.dtype
+    outputs_cast_to: torch.dtype
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        args, kwargs = _cast((args, kwargs), self.computes)
-        return _cast(super().forward(*args, **kwargs), self.returns)
+        args, kwargs = _cast((args, kwargs), self.inputs_cast_to)
+        return _cast(super().forward(*args, **kwargs), self.outputs_cast_to)
 
 
 def casting(old: nn.Module, options: Mapping[str, Any]) -> nn.Module:
@@ -31,9 +34,9 @@ def casting(old: nn.Module, options: Mapping[str, Any]) -> nn.Module:
         options: `computes` and `returns`, names of dtypes.
     """
     kind = type(type(old).__name__, (CastsInputs, type(old)), {})
-    new: nn.Module = object.__new__(kind)
+    new: CastsInputs = object.__new__(kind)
     new.__dict__.update(vars(old))
-    new.__dict__.update({name: dtype_of(options[name]) for name in ("computes", "returns")})
+    new.inputs_cast_to, new.outputs_cast_to = (dtype_of(options[name]) for name in ("computes", "returns"))
     return new
 
 
@@ -41,4 +44,4 @@ def _cast(values: Any, dtype: torch.dtype) -> Any:
     def cast(value: Any) -> Any:
         return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
 
-    return tree_map(cast, values)
+    return mapped(cast, values)
