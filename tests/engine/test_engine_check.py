@@ -133,3 +133,21 @@ def test_a_container_that_holds_no_weight_itself_is_refused_before_the_run(tmp_p
     (found,) = faults(text, tmp_path, demiglace.plan)
     assert found.startswith("wrong.toml:5:11: step 'magnitude': targets ['layer1'] select no weight")
     assert "`layer1.*` takes those inside `layer1`" in found
+
+
+@pytest.mark.parametrize(
+    ("inside", "other"),
+    [
+        ({"use": "quantize.static"}, True),
+        ({"use": "quantize.weight_only", "targets": ["fc1"]}, True),
+        ({"use": "quantize.rate", "schedule": {"shape": "one_shot", "begin": 1.0}}, True),
+        ({"use": "quantize.cast", "dtype": "float16"}, False),
+    ],
+)
+def test_what_training_cannot_go_on_after_is_refused_inside_it(inside, other):
+    recipe = {"pass": [{"use": "train.supervised", "epochs": 1, "with": [inside]}]}
+    with pytest.raises(RecipeError, match="cannot act inside training") as caught:
+        demiglace.check(recipe)
+    [fault] = caught.value.faults
+    instead = ", or take quantize.qat or share.kmeans in its place" if other else ""
+    assert fault.hint == f"make it a pass of its own after 'supervised'{instead}"

@@ -225,3 +225,11 @@ def test_a_training_that_became_a_graph_goes_on_from_its_checkpoint(network, dat
     assert type(again.module).__name__ == "PlainGraph"
     for name, value in run(network).items():
         assert torch.equal(whole[name], value), name
+
+
+@pytest.mark.parametrize("begin", [0.0, 0.5])
+def test_weights_keep_their_dtype_while_they_train(network, data, begin):
+    cast = Scheduled(editor("quantize.cast"), Schedule(shape="one_shot", begin=begin))
+    with pytest.raises(GraphError, match="cannot change their dtype in training"):
+        train(network, data, cast)
+    assert network.module.head.weight.dtype == torch.float32

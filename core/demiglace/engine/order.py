@@ -6,11 +6,14 @@ from collections.abc import Iterator, Sequence
 
 from demiglace.engine.checked import Checked, Given, Step
 from demiglace.errors import Fault
+from demiglace.passes import Kind
 from demiglace.passes import contract as facts
 from demiglace.recipe import ORIGINAL, did_you_mean
 
 MODEL_FACTS = frozenset({facts.WEIGHTS_FLOAT, facts.WEIGHTS_EXCHANGEABLE, facts.MODEL_TRAINABLE})
 """What holds of a model that comes from a source or from a caller."""
+
+_STORED = frozenset({facts.WEIGHTS_QUANTIZED, facts.WEIGHTS_BFLOAT16, facts.WEIGHTS_FLOAT16})
 
 MEASURED = ("parameters", "zeros", "sparsity", "bits", "macs", "bytes")
 """Figures that the engine measures after every step, which a gate may bound."""
@@ -24,6 +27,7 @@ def order_faults(checked: Checked, given: Given) -> list[Fault]:
     for index, step in enumerate(checked.steps):
         contract = step.contract()
         found += _excluded(checked, step)
+        found += _final(checked, step)
         found += [_unmet(checked, given, index, need, start) for need in sorted(contract.needs - held)]
         # What is missing was reported here: later steps are judged as if it had been there.
         held = contract.after(held | contract.needs)
@@ -110,6 +114,25 @@ def _excluded(checked: Checked, step: Step) -> list[Fault]:
                     )
                 )
     return found
+
+
+def _final(checked: Checked, step: Step) -> Iterator[Fault]:
+    """Editors in a training that could not go on after them: the optimizer remembers other weights."""
+    for one in step.participants:
+        contract = one.config.contract()
+        last = facts.MODEL_TRAINABLE in contract.destroys or contract.gives & _STORED
+        if last and one.spec.kind is Kind.EDITOR:
+            instead = [
+                name
+                for name, spec in checked.registry.passes.items()
+                if spec.kind is Kind.PARTICIPANT and _default_gives(spec.config) & contract.gives
+            ]
+            hint = f"make it a pass of its own after {step.id!r}"
+            yield Fault(
+                f"{_named(one)} cannot act inside training, which could not go on after it",
+                checked.recipe.place((*one.path, "use")),
+                hint + (f", or take {' or '.join(instead)} in its place" if instead else ""),
+            )
 
 
 def _named(step: Step) -> str:

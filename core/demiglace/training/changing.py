@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from demiglace.errors import GraphError, told_of
-from demiglace.graph import Cut, StructuralEdit, Swap, apply, apply_verified
+from demiglace.graph import Cut, Retype, StructuralEdit, Swap, apply, apply_verified
 from demiglace.quantization import own_swaps
 from demiglace.training.capture import Capture
 from demiglace.training.objective import label
@@ -46,6 +46,11 @@ class Changing:
 
     def apply(self, edits: Iterable[Edit]) -> None:
         made = list(edits)
+        if self._started and any(isinstance(edit, Retype) for edit in made):
+            raise GraphError(
+                "weights cannot change their dtype in training: the optimizer and averages remember the old",
+                hint="make it a pass of its own before or after the train pass",
+            )
         self._change(made)
         if self._started:
             self._follow([edit for edit in made if isinstance(edit, StructuralEdit)])
