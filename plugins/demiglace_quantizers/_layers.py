@@ -149,14 +149,14 @@ def weight_figures(original: Tensor, quantized: QTensor) -> dict[str, Any]:
 
     parts = list(_parts(original.detach(), quantized))
     error = TensorError.over((weight, rounded.dequantize()) for weight, rounded in parts)
-    at_ends = sum(map(_at_ends, (rounded for _, rounded in parts)))
+    at_ends, dead = (sum(count(rounded) for _, rounded in parts) for count in (_at_ends, _dead))
     return {
         "bits": quantized.bits,
         "stored_bits": round(quantized.stored_bits() / quantized.numel(), 3),
         "sqnr": round(error.sqnr, 2),
         "cosine": round(error.cosine, 6),
         "at_ends": round(at_ends / max(1, quantized.numel()), 6),
-        "dead_channels": sum(int((weight.flatten(1) == 0).all(1).sum()) for weight, _ in parts),
+        "dead_channels": dead,
     }
 
 
@@ -169,6 +169,11 @@ def _parts(original: Tensor, quantized: QTensor) -> Iterator[tuple[Tensor, QTens
         original.split(rows), torch.arange(len(original), device=original.device).split(rows), strict=True
     ):
         yield weight, quantized.rows(index)
+
+
+def _dead(quantized: QTensor) -> int:
+    """How many outputs have no weight that is not zero, be it that they had none or that rounding took it."""
+    return int((quantized.dequantize().flatten(1) == 0).all(1).sum())
 
 
 def _at_ends(quantized: QTensor) -> int:

@@ -8,7 +8,7 @@ from torch.utils._pytree import tree_leaves
 
 import demiglace
 from demiglace.data import Data
-from demiglace.errors import DemiglaceError, RecipeError
+from demiglace.errors import DemiglaceError, PluginError, RecipeError
 from demiglace.graph import ModelGraph, apply
 from demiglace.passes import Context
 from demiglace.plugins import hooks
@@ -277,8 +277,36 @@ def test_an_unknown_method_is_a_fault_of_the_plan_with_the_nearest_name():
 
 
 def test_two_methods_of_one_name_are_refused(forgotten):
-    with pytest.raises(ValueError, match="'gptq' already"):
+    with pytest.raises(ValueError, match=r"_gptq has registered a rounding method 'gptq' already"):
         rounding_method("gptq")(lambda task: round_weight(task.weight, task.scheme))
+
+
+def test_a_module_that_is_loaded_again_registers_its_methods_anew(forgotten):
+    for scheme in (Scheme(3), Scheme(4)):
+        rounding_method("again")(lambda task, scheme=scheme: round_weight(task.weight, scheme))
+    weight = torch.randn(2, 4)
+    assert METHODS["again"].round(Rounding(weight, Scheme(4))).scheme == Scheme(4)
+
+
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [
+        (lambda task: task.weigth, "failed: AttributeError: "),
+        (lambda task: task.weight.round(), "gave a Tensor, not a QTensor"),
+        (lambda task: round_weight(task.weight[:1], task.scheme), r"gave \(\(1, 4\)"),
+        (lambda task: round_weight(task.weight, Scheme(8)), "gave .*bits=8.* asked for .*bits=4"),
+        (
+            lambda task: round_weight(task.weight.mul_(0), task.scheme),
+            "changed the weight that it was to round",
+        ),
+    ],
+)
+def test_what_a_method_does_wrong_is_told_of_it_by_name(method, told, forgotten):
+    rounding_method("careless")(method)
+    module = nn.Sequential(nn.Linear(4, 4))
+    recipe = {"name": "q", "pass": [{"use": "quantize.weight_only", "bits": 4, "method": "careless"}]}
+    with pytest.raises(PluginError, match=f"the rounding method 'careless' of .*test_.* {told}"):
+        demiglace.run(recipe, model=module)
 
 
 def test_a_method_without_inputs_that_asks_for_them_is_told_why(forgotten):

@@ -1,5 +1,6 @@
 """What quantizers leave in run.json is plain JSON."""
 
+import copy
 import json
 
 import torch
@@ -37,3 +38,14 @@ def test_the_error_of_a_weight_is_the_same_found_in_parts(monkeypatch):
     assert (whole["sqnr"], whole["cosine"]) == (round(error.sqnr, 2), round(error.cosine, 6))
     assert whole["dead_channels"] == 1
     assert 1 / 8 <= whole["at_ends"] < 0.5
+
+
+def test_outputs_that_rounding_makes_zero_count_as_dead():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(8, 4))
+    module[0].weight.data[1] *= 1e-4
+    module[0].weight.data[2] = 0
+    for granularity, dead in (("channel", 1), ("tensor", 2)):
+        recipe = {"pass": [{"use": "quantize.dynamic", "granularity": granularity}]}
+        step = demiglace.run(recipe, model=copy.deepcopy(module)).steps[0]
+        assert step.figures["quantized"][0]["dead_channels"] == dead

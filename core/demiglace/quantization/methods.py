@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from typing import TYPE_CHECKING, TypeAlias
 
+from demiglace.errors import DemiglaceError, PluginError
 from demiglace.quantization.qtensor import QTensor
 from demiglace.quantization.scheme import Scheme
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 class Rounding:
     """One weight to round, and what is known of it."""
 
-    #: `[outputs, ...]`, finite.
+    #: `[outputs, ...]`, finite; the model's own, not to be changed.
     weight: Tensor
     #: The integers to round to; its groups divide the weight's rows.
     scheme: Scheme
@@ -68,12 +70,55 @@ def rounding_method(name: str, *, inputs: bool = False, outputs: bool = False) -
         raise ValueError(f"the rounding method {name!r} looks at outputs: register it with inputs=True too")
 
     def register(method: Method) -> Method:
-        if name in METHODS:
-            raise ValueError(f"there is a rounding method {name!r} already")
-        METHODS[name] = RoundingMethod(name, method, inputs, outputs)
+        known = METHODS.get(name)
+        if known is not None and _origin(known.round) != _origin(method):  # a module may be loaded again
+            other = known.round.__module__
+            raise ValueError(f"{other} has registered a rounding method {name!r} already")
+        METHODS[name] = RoundingMethod(name, _checked(name, method), inputs, outputs)
         return method
 
     return register
+
+
+def _checked(name: str, method: Method) -> Method:
+    """The method, what it raises told as its own fault, and what it gives held to what was asked."""
+
+    @wraps(method)
+    def checked(task: Rounding) -> QTensor:
+        before = _changes(task.weight)
+        try:
+            found = method(task)
+        except DemiglaceError:
+            raise
+        except Exception as error:
+            message = f"{_named(name, method)} failed: {type(error).__name__}: {error}"
+            raise PluginError(message) from error
+        if _changes(task.weight) != before:
+            raise PluginError(
+                f"{_named(name, method)} changed the weight that it was to round",
+                hint="let it work on a copy",
+            )
+        if not isinstance(found, QTensor):
+            raise PluginError(f"{_named(name, method)} gave a {type(found).__name__}, not a QTensor")
+        if found.shape != task.weight.shape or found.scheme != task.scheme:
+            asked, given = (tuple(task.weight.shape), task.scheme), (tuple(found.shape), found.scheme)
+            raise PluginError(f"{_named(name, method)} gave {given}, and was asked for {asked}")
+        return found
+
+    return checked
+
+
+def _origin(method: Method) -> tuple[str, str]:
+    return method.__module__, method.__qualname__
+
+
+def _named(name: str, method: Method) -> str:
+    return f"the rounding method {name!r} of {method.__module__}"
+
+
+def _changes(tensor: Tensor) -> int | None:
+    """How often a tensor's values were changed in place; unknown for one made in inference mode."""
+    return None if tensor.is_inference() else tensor._version
 
 
 def inputs_of(task: Rounding) -> Tensor:
