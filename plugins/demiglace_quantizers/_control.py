@@ -15,6 +15,7 @@ from pydantic import Field
 
 from demiglace.errors import GraphError, UsageError
 from demiglace.passes import Context, Problem, Targeted
+from demiglace_quantizers._telling import tell
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -94,6 +95,8 @@ class Group:
 
     name: str
     edits: Sequence[Edit]
+    #: The names of all its layers.
+    layers: Sequence[str]
 
 
 def together(layers: Sequence[Layer]) -> list[list[Layer]]:
@@ -113,7 +116,9 @@ def together(layers: Sequence[Layer]) -> list[list[Layer]]:
 def grouped(layers: Sequence[Layer], edits: Iterable[Edit]) -> list[Group]:
     """A group for each layer's edit; layers that share a weight are one group."""
     made = dict(zip((layer.name for layer in layers), edits, strict=True))
-    return [Group(some[0].name, [made[one.name] for one in some]) for some in together(layers)]
+    groups = together(layers)
+    names = [[one.name for one in some] for some in groups]
+    return [Group(some[0], [made[one] for one in some], some) for some in names]
 
 
 def within(
@@ -126,6 +131,7 @@ def within(
         UsageError: when there is no validation data, or the model gives no class scores.
     """
     if max_drop is None:
+        tell(context)
         return chain.from_iterable(group.edits for group in groups)
     judge = _Judge(model, context)
     ranked = sorted(groups, key=judge.damage, reverse=True)
@@ -138,8 +144,9 @@ def within(
         context.leave_alone(group.name, f"returned to floating point to keep the drop within {max_drop:g}")
     context.figures["accuracy_drop"] = judge.drop(ranked[fewest:])
     context.figures["returned"] = [group.name for group in ranked[:fewest]]
-    returned = {group.name for group in ranked[:fewest]}
-    return chain.from_iterable(group.edits for group in groups if group.name not in returned)
+    returned = set(map(id, ranked[:fewest]))
+    tell(context, {layer for group in ranked[:fewest] for layer in group.layers})
+    return chain.from_iterable(group.edits for group in groups if id(group) not in returned)
 
 
 def _fewest(total: int, holds: Callable[[int], bool]) -> int:

@@ -26,6 +26,7 @@ from demiglace.quantization import (
 )
 from demiglace_quantizers._integer import integer_swap, integer_type
 from demiglace_quantizers._layers import chosen, nothing, report_weights, unshared
+from demiglace_quantizers._telling import tell
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,6 +67,7 @@ class Trained:
             for own, weight in layer.weights.items()
         }
         report_weights(context, self.layers, weights)
+        tell(context)
         for layer, module in zip(self.layers, self._rounding(), strict=True):
             own = {name: weights[id(weight)] for name, weight in layer.weights.items()}
             if module.observed:

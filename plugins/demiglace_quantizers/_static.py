@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -24,7 +25,7 @@ from demiglace.quantization import (
     round_weight,
     weight_only_swap,
 )
-from demiglace_quantizers._control import Group
+from demiglace_quantizers._control import Group, together
 from demiglace_quantizers._integer import integer_swap, integer_type
 
 if TYPE_CHECKING:
@@ -67,8 +68,11 @@ class StaticQuantizer:
                 self.weights[id(weight)] = round_weight(known, scheme, clip=options.bits < 8)
 
     def groups(self) -> list[Group]:
-        """For every layer its swap, and that of the batch norm that it takes up."""
-        return [Group(layer.name, list(self._edits(layer))) for layer in self.layers]
+        """For every layer its swap, and that of the batch norm that it takes up; sharing layers are one."""
+        return [
+            Group(some[0].name, list(chain.from_iterable(map(self._edits, some))), [one.name for one in some])
+            for some in together(self.layers)
+        ]
 
     def _edits(self, layer: Layer) -> Iterator[Edit]:
         weights = {own: self.weights[id(weight)] for own, weight in layer.weights.items()}

@@ -119,6 +119,9 @@ class Cast(Editor[CastConfig]):
             )
         errors = [TensorError.between(a, b) for a, b in pairs]
         context.figures["outputs"] = [{"sqnr": one.sqnr, "cosine": one.cosine} for one in errors]
+        if errors:
+            worst = min(errors, key=lambda one: one.sqnr)
+            context.note(f"outputs on the example: SQNR {worst.sqnr:.1f} dB, cosine {worst.cosine:.6f}")
 
 
 SPEC = PassSpec(

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from demiglace.passes import Context, Contract, Editor, Kind, PassSpec, Problem, Targeted
 from demiglace_quantizers._layers import chosen, problems, report_weights
+from demiglace_quantizers._telling import tell
 
 if TYPE_CHECKING:
     from demiglace.graph import Edit, ModelGraph
@@ -93,6 +94,7 @@ class Rate(Editor[RateConfig]):
             bits = 8 * self.config.bytes
         rounded = rounded_within(model, layers, bits, self.config, context)
         report_weights(context, layers, rounded.weights)
+        tell(context)
         return map(rounded.swap, layers)
 
 

@@ -3,11 +3,14 @@
 import copy
 import json
 
+import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
 import demiglace
 from demiglace.quantization import Scheme, TensorError, round_weight
+from demiglace.report import print_summary
 from demiglace_quantizers import _layers
 
 
@@ -49,3 +52,40 @@ def test_outputs_that_rounding_makes_zero_count_as_dead():
         recipe = {"pass": [{"use": "quantize.dynamic", "granularity": granularity}]}
         step = demiglace.run(recipe, model=copy.deepcopy(module)).steps[0]
         assert step.figures["quantized"][0]["dead_channels"] == dead
+
+
+def test_the_summary_names_the_worst_weights_first_and_what_is_dead(capsys, tmp_path):
+    torch.manual_seed(0)
+    module = nn.Sequential(*(nn.Linear(8, 8) for _ in range(5)))
+    module[3].weight.data[2] = 0
+    result = demiglace.run({"pass": [{"use": "quantize.weight_only", "bits": 3}]}, model=module)
+    print_summary(result, Console(width=80))
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("weight_only:")]
+    assert told[0] == "weight_only: 5 layers quantized, 1 dead channel, the worst of them:"
+    worst = result.steps[0].figures["quantized"][:3]
+    assert [line.split()[1] for line in told[1:]] == [f"{one['weight']}:" for one in worst]
+    assert sorted(worst, key=lambda one: one["sqnr"]) == worst
+    assert all(f"SQNR {one['sqnr']:.1f} dB" in line for one, line in zip(worst, told[1:], strict=True))
+
+
+@pytest.mark.parametrize("use", ["quantize.static", "quantize.weight_only"])
+def test_layers_that_went_back_to_floating_point_are_in_no_figure(use):
+    torch.manual_seed(0)
+    tied, again = nn.Linear(16, 16), nn.Linear(16, 16)
+    again.weight = tied.weight
+    module = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), tied, again, nn.ReLU(), nn.Linear(16, 50)).eval()
+
+    def step(max_drop):
+        recipe = {"pass": [{"use": use, "bits": 4, "max_drop": max_drop}]}
+        return demiglace.run(recipe, model=copy.deepcopy(module), data=data).steps[0]
+
+    data = [torch.randn(500, 8)]
+    found = step(0.9 * step(1.0).figures["accuracy_drop"])
+    figures, returned = found.figures, set(found.figures["returned"])
+    kept = {row["weight"].removesuffix(".weight") for row in figures["quantized"]}
+    assert returned
+    assert not kept & returned
+    assert len(kept & {"2", "3"}) != 1, "layers of one weight go back together"
+    assert figures["quantized_layers"] == len(kept)
+    assert found.notes[0].startswith(f"{len(kept)} layer")
+    assert set(figures.get("integer_layers", kept)) == kept
