@@ -7,6 +7,7 @@ of its inputs give: `sum over outputs of e M e^T` for the error `e` of a row.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -43,7 +44,7 @@ def adaround(task: Rounding) -> QTensor:
     nearest = to_integers(groups, scale, zero, scheme)
     plain = output_error(groups - to_real(nearest, scale, zero), moments)
     choice = _Choice(groups, scale, zero, task)
-    choice.learn(moments, float(plain.sum()))
+    choice.learn(moments, float(plain.sum()), task.check_interrupt)
     learned = choice.integers()
     better = output_error(groups - to_real(learned, scale, zero), moments) < plain
     integers = torch.where(better.view(-1, 1, 1), learned, nearest)
@@ -69,17 +70,19 @@ class _Choice:
             return self._clipped((self.up() >= 0.5).float())
 
     @torch.enable_grad()
-    def learn(self, moments: Tensor, usual: float) -> None:
+    def learn(self, moments: Tensor, usual: float, check_interrupt: Callable[[], None]) -> None:
         """Minimise the output error, and then a penalty for being undecided with it (equations 21 and 24).
 
         Args:
             moments: of the inputs.
             usual: the output error of rounding to the nearest.
+            check_interrupt: see `Rounding`.
         """
         if usual == 0:
             return
         optimizer = torch.optim.Adam([self.logit], lr=_RATE)
         for step in range(_STEPS):
+            check_interrupt()
             up = self.up()
             error = self.groups - (self._clipped(up) - self.zero) * self.scale
             # The gradient of e M e^T is 2 e M: one product instead of three.

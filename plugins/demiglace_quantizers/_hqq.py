@@ -33,6 +33,7 @@ def hqq(task: Rounding) -> QTensor:
     unit = groups.abs().mean(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     weight = _START
     for _ in range(_ROUNDS):
+        task.check_interrupt()
         integers = to_integers(groups, scale, zero, task.scheme)
         # The authors' constants are for weights of a usual size: errors are measured by the group's own.
         split = _shrink((groups - to_real(integers, scale, zero)) / unit, weight) * unit

@@ -70,5 +70,6 @@ def round_each(
     weights = {id(weight): weight for layer in layers for weight in layer.weights.values()}
     done = Rounded()
     for key in context.track(list(weights), "rounding weights"):
-        done.weights[key] = method(Rounding(weights[key].detach(), schemes[key], clip=clip))
+        given = weights[key].detach(), schemes[key]
+        done.weights[key] = method(Rounding(*given, clip=clip, check_interrupt=context.check_interrupt))
     return done

@@ -8,7 +8,7 @@ from torch.utils._pytree import tree_leaves
 
 import demiglace
 from demiglace.data import Data
-from demiglace.errors import DemiglaceError, PluginError, RecipeError
+from demiglace.errors import DemiglaceError, Interrupted, PluginError, RecipeError
 from demiglace.graph import ModelGraph, apply
 from demiglace.passes import Context
 from demiglace.plugins import hooks
@@ -320,3 +320,19 @@ def test_a_method_without_inputs_that_asks_for_them_is_told_why(forgotten):
     recipe = {"name": "q", "pass": [{"use": "quantize.weight_only", "method": "careless"}]}
     with pytest.raises(DemiglaceError, match="inputs=True"):
         demiglace.run(recipe, model=module, example_inputs=torch.randn(2, 4))
+
+
+@pytest.mark.parametrize("name", ["hqq", "adaround"])
+def test_a_method_that_takes_long_can_be_stopped_within_a_weight(name):
+    def stop():
+        raise Interrupted(2)
+
+    with pytest.raises(Interrupted):
+        METHODS[name].round(Rounding(torch.randn(4, 8), Scheme(3), _moments(8), check_interrupt=stop))
+
+
+def test_a_run_can_be_stopped_within_a_weight():
+    asked = []
+    recipe = {"pass": [{"use": "quantize.weight_only", "method": "hqq"}]}
+    demiglace.run(recipe, model=nn.Sequential(nn.Linear(4, 4)), check_interrupt=lambda: asked.append(1))
+    assert len(asked) > 20

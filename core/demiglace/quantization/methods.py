@@ -35,6 +35,8 @@ class Rounding:
     clip: bool = True
     #: What to add to the diagonal of the moments, as a share of its mean.
     damping: float = 0.05
+    #: Raises when the run was asked to stop; for methods that take more than a second.
+    check_interrupt: Callable[[], None] = lambda: None
 
 
 Method: TypeAlias = Callable[[Rounding], QTensor]
