@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import demiglace
-from demiglace.errors import ArtifactError, GraphError
+from demiglace.errors import ArtifactError, GraphError, RecipeError
 from demiglace.graph import Cut, Example, Lower, ModelGraph, apply
 from demiglace.graph.plain import PlainGraph, from_json, to_json
 from demiglace.quantization import Scheme, round_weight, select_layers, weight_only_swap
@@ -182,3 +182,21 @@ def test_a_graph_file_with_a_swap_that_does_not_fit_is_damaged():
         damaged = {**content, "swaps": [{**content["swaps"][0], **change}]}
         with pytest.raises(ArtifactError, match="does not hold a valid graph"):
             from_json(json.dumps(damaged))
+
+
+def test_integers_are_not_trained_after_they_were_saved_either(tmp_path):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 4))
+    batches = [(torch.randn(8, 16), torch.arange(8) % 4)]
+    quantize = {"use": "quantize.weight_only", "bits": 4}
+    demiglace.run({"pass": [quantize]}, model=module, data=batches, out=tmp_path / "run")
+    opened = demiglace.load(tmp_path / "run")
+    assert isinstance(opened, PlainGraph)
+    train = {"pass": [{"use": "train.supervised", "epochs": 1}]}
+    saved = {**train, "model": {"use": "artifact", "path": str(tmp_path / "run")}}
+    for plan in (
+        lambda: demiglace.plan(train, model=opened, data=batches),
+        lambda: demiglace.plan(saved, data=batches),
+    ):
+        with pytest.raises(RecipeError, match=r"its weights are integers \(layer '0' and 1 more\)"):
+            plan()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from demiglace.quantization.in_graph import on_integers
+from demiglace.quantization.in_graph import on_integers, weights_in_graph
 from demiglace.quantization.modules import (
     IntegerLinear,
     QuantizedHolder,
@@ -30,6 +30,7 @@ def untrainable(module: nn.Module) -> str:
     if rounding := multiplying_integers(module):
         return f"{_listed(rounding)} computes on integers, which lets no gradient through"
     layers = [name for name, each in module.named_modules() if isinstance(each, QuantizedHolder)]
+    layers += [name.rpartition(".")[0] for name, _ in weights_in_graph(module)]
     weights = [one for one in module.parameters() if one.dim() > 1 and one.is_floating_point()]
     if layers and not weights:
         return f"its weights are integers ({_listed(layers)})"
