@@ -24,7 +24,7 @@ DAMPING = 1.0
 """Of the gradients' moments, as a share of their mean. Examples tell them less well than inputs' moments, and
 one matrix for all inputs is an approximation: sentences' embeddings gain most with 1, nothing with 0.03."""
 
-_BLOCKS = 24  # of rows: those of one do not make up for each other
+_BLOCKS = 12  # of rows: those of one do not make up for each other
 _ROWS = 16  # in a block at least
 
 

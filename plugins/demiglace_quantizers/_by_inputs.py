@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from torch import nn
 
-from demiglace.calibration import CalibrationBatches, calibration_batches, execution_order, has_input_rows
+from demiglace.calibration import (
+    CalibrationBatches,
+    Calls,
+    Replay,
+    calibration_batches,
+    execution_order,
+    has_input_rows,
+)
 from demiglace.graph import apply
 from demiglace.passes import Context
 from demiglace.quantization import Layer, QTensor, Rounding, RoundingMethod, Scheme, has_own_forward
@@ -76,16 +83,19 @@ def round_by_inputs(
     known = output_moments(model, tables, batches, quiet, "embeddings are rounded to the nearest")
     for layer in context.track(first, "rounding tables"):
         work.round_first(layer, known.get(layer.name))
+    room = _bytes(model.module) // 2  # for what each of the two models answers
     transaction = apply(model, [work.done.swap(layer) for layer in first if layer.name in known])
     try:
         # What the outputs hardly see of a table's errors is no error for the layers behind it to make up for.
-        original = _sharing(model.module) if corrected else None
+        calls = Calls.of(model.module, batches.first())
+        replay = Replay(model.module, calls, room)
+        original = Replay(_sharing(model.module), calls, room) if corrected else None
         for layer in first:
             if layer.name not in known:
                 transaction.apply(work.done.swap(layer))
         outputs = OutputMoments(model, _seen(solvable, stages) if method.outputs else [], batches, quiet)
         for stage in context.track(stages, f"rounding by {method.name}"):
-            for name, moments in input_moments(model, stage, batches, quiet, original):
+            for name, moments in input_moments(model, stage, batches, quiet, replay, original):
                 work.round(solvable[name], moments, outputs.of(name))
                 transaction.apply(work.done.swap(solvable[name]))
     finally:
@@ -110,6 +120,11 @@ def _seen(layers: Mapping[str, Layer], stages: Sequence[Sequence[Sequence[str]]]
     """The layers in the order of the stages, less those whose outputs fall into groups with own inputs."""
     names = chain.from_iterable(chain.from_iterable(stages))
     return [layers[name] for name in names if getattr(layers[name].module, "groups", 1) == 1]
+
+
+def _bytes(module: nn.Module) -> int:
+    """Of a model's parameters."""
+    return sum(one.nbytes for one in module.parameters())
 
 
 def _sharing(module: nn.Module) -> nn.Module:

@@ -58,19 +58,22 @@ def compensated(matrix: Tensor, columns: Columns, decide: Decide) -> Tensor:
         decide: chooses the integers of one column.
     """
     order, factor = columns.order, columns.factor
-    left, places = matrix.unflatten(0, (len(factor), -1))[:, :, order], order.tolist()
-    integers = torch.empty_like(left)
-    for start in range(0, left.shape[2], _BLOCK):
-        stop = min(start + _BLOCK, left.shape[2])
-        errors = torch.zeros_like(left[:, :, start:stop])
+    roots = factor.diagonal(dim1=1, dim2=2).T.unsqueeze(2)
+    costs = roots.square().reciprocal()
+    # Columns one behind the other in memory, since each is worked on as a whole: `[groups, k, outputs]`.
+    left = matrix.unflatten(0, (len(factor), -1))[:, :, order].transpose(1, 2).contiguous()
+    integers, places = torch.empty_like(left), order.tolist()
+    for start in range(0, len(places), _BLOCK):
+        stop = min(start + _BLOCK, len(places))
+        errors = torch.empty_like(left[:, start:stop])
         for column in range(start, stop):
-            now, root = left[:, :, column], factor[:, None, column, column]
-            integers[:, :, column], real = decide(now, places[column], root.square().reciprocal())
-            error = (now - real) / root
-            left[:, :, column:stop] -= error.unsqueeze(2) * factor[:, None, column, column:stop]
-            errors[:, :, column - start] = error
-        left[:, :, stop:] -= errors @ factor[:, start:stop, stop:]
-    return integers[:, :, order.argsort()].flatten(0, 1)
+            now = left[:, column]
+            integers[:, column], real = decide(now, places[column], costs[column])
+            error = torch.div(now - real, roots[column], out=errors[:, column - start])
+            passed_on = factor[:, column, column + 1 : stop].unsqueeze(2)
+            left[:, column + 1 : stop].addcmul_(passed_on, error.unsqueeze(1), value=-1)
+        left[:, stop:].baddbmm_(factor[:, start:stop, stop:].transpose(1, 2), errors, alpha=-1)
+    return integers[:, order.argsort()].transpose(1, 2).flatten(0, 1)
 
 
 def _factor(moments: Tensor, damping: float) -> Tensor:

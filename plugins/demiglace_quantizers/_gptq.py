@@ -81,13 +81,15 @@ def _all_rows(weight: Tensor, scheme: Scheme, columns: Columns, outputs: Tensor,
 
 
 def _solved(groups: Tensor, scale: Tensor, zero: Tensor, scheme: Scheme, columns: Columns) -> _Solved:
-    size = groups.shape[-1]
+    size, kinds = groups.shape[-1], len(columns.factor)
+    # Each column lies in one group of weights, which has one scale in each row.
+    ranges = [
+        (s.view(kinds, -1), z.view(kinds, -1)) for s, z in zip(scale.unbind(1), zero.unbind(1), strict=True)
+    ]
 
     def decide(now: Tensor, column: int, _: Tensor) -> tuple[Tensor, Tensor]:
-        # Each column lies in one group of weights, which has one scale in each row.
-        s, z = (one[:, column // size].view(now.shape) for one in (scale, zero))
-        chosen = to_integers(now, s, z, scheme)
-        return chosen, to_real(chosen, s, z)
+        chosen = to_integers(now, *ranges[column // size], scheme)
+        return chosen, to_real(chosen, *ranges[column // size])
 
     integers = compensated(groups.flatten(1), columns, decide)
     return _Solved(integers.to(torch.int8).unflatten(1, (-1, size)), scale, zero)

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from demiglace.calibration import (
     CalibrationBatches,
     InputGram,
     InputsOf,
     PairedGram,
+    Replay,
     calibrate,
     calibrate_beside,
 )
@@ -87,7 +88,8 @@ def input_moments(
     stage: Sequence[Sequence[str]],
     batches: CalibrationBatches,
     context: Context,
-    original: nn.Module | None = None,
+    replay: Replay | None = None,
+    original: Replay | None = None,
 ) -> Iterator[tuple[str, InputMoments]]:
     """Each layer of a stage with its moments; those of one list read the same input.
 
@@ -96,12 +98,13 @@ def input_moments(
         stage: names of its layers.
         batches: what to run.
         context: of the step.
-        original: the module without the errors for which the stage's last list makes up.
+        replay: of the model on these batches; if each stage comes after those before.
+        original: that of the module without the errors for which the stage's last list makes up.
 
     Raises:
         GraphError: when squares of the inputs are beyond float32.
     """
-    for name, moments in zip(stage, _gathered(model, stage, batches, context, original), strict=True):
+    for name, moments in zip(stage, _gathered(model, stage, batches, context, replay, original), strict=True):
         if not moments.matrix.isfinite().all():
             raise GraphError(
                 f"the inputs of layer {name[0]!r} are too large for their squares to be summed",
@@ -116,17 +119,19 @@ def _gathered(
     stage: Sequence[Sequence[str]],
     batches: CalibrationBatches,
     context: Context,
-    original: nn.Module | None,
+    replay: Replay | None,
+    original: Replay | None,
 ) -> Iterator[InputMoments]:
     """The moments of each list of a stage, whose matrices are made when they are asked for."""
     grams = {names[0]: InputGram(torch.float32) for names in stage}
     if original is None:
-        calibrate(model, batches, grams, context, stop_early=True)
+        calibrate(model, batches, grams, context, stop_early=True, replay=replay)
     else:
         # All lists of a stage see the same errors of earlier ones: only the last makes up for them.
         last = stage[-1][0]
         grams[last] = pair = PairedGram(torch.float32)
-        calibrate_beside(original, model, batches, {last: InputsOf(pair)}, grams, context)
+        shown, replays = {last: InputsOf(pair)}, (original, replay)
+        calibrate_beside(original.module, model, batches, shown, grams, context, replays=replays)
     for gram in grams.values():
         sums = [gram.matrix, gram.total]
         if isinstance(gram, PairedGram) and gram.paired:

@@ -2,6 +2,7 @@
 
 from demiglace.calibration.batches import CalibrationBatches, calibration_batches, in_parts
 from demiglace.calibration.beside import calibrate_beside
+from demiglace.calibration.calls import Calls
 from demiglace.calibration.changes import branch_changes
 from demiglace.calibration.collector import Collector, GradientCollector, TensorCollector
 from demiglace.calibration.gradients import Taylor
@@ -12,6 +13,7 @@ from demiglace.calibration.moments import Moments
 from demiglace.calibration.normal_equations import NormalEquations, normal_equations
 from demiglace.calibration.order import execution_order
 from demiglace.calibration.ranges import Ranges
+from demiglace.calibration.replay import Replay
 from demiglace.calibration.rows import has_input_rows, input_rows
 from demiglace.calibration.run import calibrate
 from demiglace.calibration.sensitivity import projected, row_sensitivities
@@ -23,6 +25,7 @@ from demiglace.calibration.zeros import ZeroShare
 
 __all__ = [
     "CalibrationBatches",
+    "Calls",
     "Collector",
     "GradientCollector",
     "Histogram",
@@ -35,6 +38,7 @@ __all__ = [
     "OutputGram",
     "PairedGram",
     "Ranges",
+    "Replay",
     "Several",
     "Solution",
     "Statistics",

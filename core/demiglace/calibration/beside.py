@@ -13,6 +13,7 @@ from demiglace.data import Batch
 if TYPE_CHECKING:
     from torch import nn
 
+    from demiglace.calibration.replay import Replay
     from demiglace.graph import ModelGraph
     from demiglace.passes import Context
 
@@ -24,6 +25,8 @@ def calibrate_beside(
     shown: Collectors,
     collectors: Collectors,
     context: Context,
+    *,
+    replays: tuple[Replay | None, Replay | None] = (None, None),
 ) -> None:
     """Run each batch through another module first, then through the model; both stop early.
 
@@ -34,11 +37,12 @@ def calibrate_beside(
         shown: what to show of the other module, by layer.
         collectors: what to gather at the model, by layer.
         context: honours interrupts.
+        replays: of the other module and of the model, as for `calibrate`.
 
     Raises:
         DemiglaceError: as `calibrate` does.
     """
-    watch = Watch(original, shown, stop_early=True)
+    watch = Watch(original, shown, stop_early=True, replay=replays[0])
 
     def run_first() -> Iterator[Batch]:
         for batch in batches:
@@ -49,4 +53,4 @@ def calibrate_beside(
             yield batch
 
     with undisturbed(original, context.device), watch:
-        calibrate(model, run_first(), collectors, context, stop_early=True)
+        calibrate(model, run_first(), collectors, context, stop_early=True, replay=replays[1])

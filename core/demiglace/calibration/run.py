@@ -14,6 +14,7 @@ from demiglace.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from demiglace.calibration.replay import Replay
     from demiglace.graph import ModelGraph
     from demiglace.passes import Context
 
@@ -29,6 +30,7 @@ def calibrate(
     *,
     loss: Loss | None = None,
     stop_early: bool = False,
+    replay: Replay | None = None,
 ) -> None:
     """Run batches through the model in eval mode and show each layer's calls to its collector.
 
@@ -41,13 +43,15 @@ def calibrate(
         context: shows progress and honours interrupts.
         loss: needed if a collector looks at gradients: the mean loss of a batch.
         stop_early: leave each forward pass, after the first, when all layers of interest have run.
+        replay: of the model on the same batches, where passes aim at later and later layers: lets each pass
+            begin late and leave early. Not for gradients.
 
     Raises:
         UsageError: when there is no batch, a batch does not fit the model, or gradients are wanted
             without a loss.
         GraphError: for NaN or infinity in the data or at a layer, which it names, or an unknown layer.
     """
-    watch = Watch(model.module, collectors, stop_early)
+    watch = Watch(model.module, collectors, stop_early, replay)
     if watch.gradients and loss is None:
         raise UsageError("gradients need a loss", hint="use data with labels")
     total = len(batches) if isinstance(batches, Sized) else None

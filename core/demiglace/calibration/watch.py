@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from demiglace.calibration.collector import Collector, GradientCollector
+from demiglace.calibration.hollow import Touched, holds_hollow
 from demiglace.data import Batch
 from demiglace.errors import GraphError, UsageError
 from demiglace.recipe.selectors import ROOT
+
+if TYPE_CHECKING:
+    from demiglace.calibration.replay import Replay
 
 Collectors: TypeAlias = Mapping[str, Collector | GradientCollector]
 """Collectors by the qualified names of modules; `.` is the root."""
@@ -30,18 +34,23 @@ class Watch(ExitStack):
         module: the model.
         collectors: by the names of its layers.
         stop_early: leave each forward pass, after the first, when all layers of interest have run.
+        replay: lets each pass begin late and leave early, the first too.
     """
 
-    def __init__(self, module: nn.Module, collectors: Collectors, stop_early: bool) -> None:
+    def __init__(
+        self, module: nn.Module, collectors: Collectors, stop_early: bool, replay: Replay | None = None
+    ) -> None:
         super().__init__()
-        self.module, self.stop_early = module, stop_early
+        self.module, self.stop_early, self._replay = module, stop_early or replay is not None, replay
         self.layers = [(name, layer_named(module, name), one) for name, one in collectors.items()]
         self.gradients = any(isinstance(one, GradientCollector) for one in collectors.values())
         self._kept: list[tuple[GradientCollector, nn.Module, Tensor]] = []
-        self._calls = 0
+        self._passes = self._calls = 0
+        #: Calls in this pass that collectors have seen before it began anew.
+        self._seen = 0
         self._padding: Tensor | None = None
         #: Calls of layers of interest in one forward pass, known after the first.
-        self._expected: int | None = None
+        self._expected = None if replay is None else replay.aim(collectors)
 
     def __enter__(self) -> Watch:
         super().__enter__()
@@ -56,8 +65,21 @@ class Watch(ExitStack):
 
     def forward(self, batch: Batch) -> Any:
         """One forward pass; its outputs, or `None` when it stopped early."""
-        self._calls = 0
+        self._calls = self._seen = 0
         self._padding = padding(batch)
+        if self._replay is None:
+            return self._run(batch)
+        number, self._passes = self._passes, self._passes + 1
+        try:
+            return self._replay.run(number, batch, self._run)
+        except (Touched, Exception):
+            # An error of the model itself comes again from the beginning.
+            if not self._replay.forget(number):
+                raise
+        self._calls, self._seen = 0, self._calls
+        return self._replay.run(number, batch, self._run)
+
+    def _run(self, batch: Batch) -> Any:
         try:
             outputs = run_batch(self.module, batch)
         except _Stop:
@@ -78,17 +100,27 @@ class Watch(ExitStack):
     def _see(
         self, name: str, collector: Collector, layer: nn.Module, args: Any, kwargs: Any, output: Any
     ) -> None:
-        inputs = (*args, *kwargs.values())
-        for value in (*inputs, output):
+        values = (*args, *kwargs.values(), output)
+        if holds_hollow(values):
+            raise Touched
+        if self._replay is not None and self._replay.trying:
+            return
+        if self._calls >= self._seen:
+            self._show(name, collector, layer, values)
+        self._calls += 1
+        to_the_end = self._replay is not None and self._replay.to_the_end
+        if self.stop_early and self._calls == self._expected and not to_the_end:
+            raise _Stop
+
+    def _show(self, name: str, collector: Collector, layer: nn.Module, values: tuple[Any, ...]) -> None:
+        """Show a collector a call: the layer's inputs, and last its output."""
+        for value in values:
             _refuse_nonfinite(value, name)
         with torch.no_grad():
-            shown = [without_padding(value, self._padding) for value in (*inputs, output)]
+            shown = [without_padding(value, self._padding) for value in values]
             if not holds_nothing(shown[0]):
                 collector.see(layer, tuple(shown[:-1]), shown[-1])
                 collector.calls += 1
-        self._calls += 1
-        if self.stop_early and self._calls == self._expected:
-            raise _Stop
 
     def _see_gradient(
         self, name: str, collector: GradientCollector, layer: nn.Module, args: Any, kwargs: Any, output: Any
