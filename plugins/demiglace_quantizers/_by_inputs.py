@@ -80,7 +80,7 @@ def round_by_inputs(
     first = [layer for layer in layers if layer.name not in reached]
     tables = [one for one in first if isinstance(one.module, nn.Embedding) and _alone(one, layers)]
     tables = [] if blind else tables
-    known = output_moments(model, tables, batches, quiet, "embeddings are rounded to the nearest")
+    known = output_moments(model, tables, batches, quiet, "embeddings are rounded to the nearest") or {}
     for layer in context.track(first, "rounding tables"):
         work.round_first(layer, known.get(layer.name))
     room = _bytes(model.module) // 2  # for what each of the two models answers

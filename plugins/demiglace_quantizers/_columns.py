@@ -84,7 +84,9 @@ def _factor(moments: Tensor, damping: float) -> Tensor:
     while True:
         lower, failed = torch.linalg.cholesky_ex(_damped(moments, damping))
         if not failed.any():
-            upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
+            inverse = torch.cholesky_inverse(lower)
+            del lower  # wide matrices in float64 are the most that rounding holds
+            upper, failed = torch.linalg.cholesky_ex(inverse, upper=True)
             if not failed.any():
                 return upper.float()
         damping *= _GROWTH
@@ -92,8 +94,8 @@ def _factor(moments: Tensor, damping: float) -> Tensor:
 
 def _damped(moments: Tensor, damping: float) -> Tensor:
     """The moments in float64 with a share of their mean power added to the diagonal; never all zero."""
-    wide = moments.double()
-    mean = wide.diagonal(dim1=1, dim2=2).mean(1)
-    mean = torch.where(mean > 0, mean, 1.0)
-    eye = torch.eye(wide.shape[1], dtype=wide.dtype, device=wide.device)
-    return wide + damping * mean.view(-1, 1, 1) * eye
+    wide = moments.to(torch.float64, copy=True)
+    diagonal = wide.diagonal(dim1=1, dim2=2)
+    mean = diagonal.mean(1, keepdim=True)
+    diagonal += damping * torch.where(mean > 0, mean, 1.0)
+    return wide

@@ -63,9 +63,10 @@ class InputMoments:
         if biased:
             matrix = self.covariance
             lost = lost - (self.original_mean - self.mean).unsqueeze(2) * self.mean.unsqueeze(1)
-        power = matrix.diagonal(dim1=1, dim2=2).mean(1).view(-1, 1, 1)
-        eye = torch.eye(matrix.shape[1], dtype=matrix.dtype, device=matrix.device)
-        factor, failed = torch.linalg.cholesky_ex(matrix + _RIDGE * power * eye)
+        matrix = matrix.clone()
+        diagonal = matrix.diagonal(dim1=1, dim2=2)
+        diagonal += _RIDGE * diagonal.mean(1, keepdim=True)
+        factor, failed = torch.linalg.cholesky_ex(matrix)
         if failed.any():
             return weight
         rows = weight.flatten(1).unflatten(0, (len(matrix), -1)).to(matrix.dtype)
@@ -136,4 +137,5 @@ def _gathered(
         sums = [gram.matrix, gram.total]
         if isinstance(gram, PairedGram) and gram.paired:
             sums += [gram.across, gram.others_total]
-        yield InputMoments(*(one / gram.rows for one in sums))
+        # In place: the sums are not needed any more, and may be large.
+        yield InputMoments(*(one.div_(gram.rows) for one in sums))

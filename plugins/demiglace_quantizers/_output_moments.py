@@ -30,17 +30,18 @@ _EXAMPLES = 8  # whose activations are kept for a backward pass
 
 def output_moments(
     model: ModelGraph, layers: Sequence[Layer], batches: CalibrationBatches, context: Context, unknown: str
-) -> Mapping[str, Tensor]:
+) -> Mapping[str, Tensor] | None:
     """By layer the second moments `[k, k]` of the gradients at what it gives.
 
-    Layers that the model does not call, or whose moments are not finite, are left out.
+    Layers that the model does not call are left out, and those whose moments are not finite, with a warning.
+    With a warning there are none at all where the model's outputs cannot be differentiated.
 
     Args:
         model: the model; its module must be on the context's device.
         layers: each with parameters.
         batches: what to run, already on that device.
         context: of the step.
-        unknown: what to warn of where the model's outputs cannot be differentiated.
+        unknown: what to warn of where a layer's are not known.
     """
     if not layers:
         return {}
@@ -52,9 +53,18 @@ def output_moments(
             calibrate(model, in_parts(batches, _EXAMPLES), grams, context, loss=loss)
     except UsageError as error:
         context.warn(f"{unknown}: {error}")
-        return {}
-    found = {name: gram.matrix for name, gram in grams.items() if gram.calls}
-    return {name: matrix for name, matrix in found.items() if matrix.isfinite().all()}
+        return None
+    found = {}
+    for name in list(grams):
+        gram = grams.pop(name)  # its sums are as large as what is found
+        if not gram.calls:
+            continue
+        matrix = gram.matrix
+        if matrix.isfinite().all():
+            found[name] = matrix
+        else:
+            context.warn(f"{unknown}: gradients at layer {name!r} are not finite")
+    return found
 
 
 class OutputMoments:
@@ -89,9 +99,10 @@ class OutputMoments:
         taken, self._left = self._left[:count], self._left[count:]
         unknown = "errors of one output are not made up for by others"
         known = output_moments(self._model, taken, self._batches, self._context, unknown)
-        self._known.update(known)
-        if not known:
+        if known is None:
             self._left = []
+        else:
+            self._known.update(known)
 
 
 def _elements(layer: Layer) -> int:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
@@ -221,6 +221,7 @@ def _wirings(draw):
     ]
 
 
+@settings(max_examples=100, deadline=None)
 @given(_wirings())
 def test_any_wiring_gives_the_same(sources):
     _same(lambda: Wired(sources))

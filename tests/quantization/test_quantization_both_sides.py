@@ -171,6 +171,35 @@ def test_a_model_that_cannot_be_differentiated_is_rounded_row_by_row_and_says_so
     assert "no gradient reaches" in said[0]
 
 
+class Rooted(nn.Module):
+    """The root's gradient at 0 is infinite."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 16), nn.Linear(16, 4)
+
+    def forward(self, x):
+        return self.second((self.first(x) * 0).sqrt())
+
+
+def test_a_layer_whose_gradients_are_not_finite_is_told_and_costs_others_nothing(monkeypatch):
+    seen = {}
+
+    def round_and_see(task):
+        seen[tuple(task.weight.shape)] = task.outputs
+        return round_weight(task.weight, task.scheme)
+
+    method = RoundingMethod("seeing", round_and_see, inputs=True, outputs=True)
+    monkeypatch.setitem(METHODS, "seeing", method)
+    monkeypatch.setattr(_output_moments, "_ELEMENTS", 16 * 16)  # one layer at a time
+    data = torch.randn(16, 8)
+    recipe = {"pass": [{"use": "quantize.weight_only", "method": "seeing"}]}
+    result = demiglace.run(recipe, model=Rooted(), data=[data], example_inputs=data[:2])
+    assert seen[16, 8] is None
+    assert seen[4, 16] is not None
+    assert [one for one in result.steps[0].warnings if "'first' are not finite" in one]
+
+
 def test_layers_with_groups_of_inputs_are_not_asked_about(monkeypatch):
     seen = {}
 

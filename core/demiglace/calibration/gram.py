@@ -141,8 +141,9 @@ class OutputGram(GradientCollector):
     def see_gradient(self, module: nn.Module, output: Tensor, gradient: Tensor) -> None:
         channels = gradient.float().movedim(channel_axis(module), -1)
         rows = channels.reshape(-1, channels.shape[-1])
-        added = rows.T @ rows
-        self._matrix = added if self._matrix is None else self._matrix + added
+        if self._matrix is None:
+            self._matrix = rows.new_zeros(rows.shape[1], rows.shape[1])
+        self._matrix.addmm_(rows.T, rows)
         self._rows += len(rows)
 
     @property
