@@ -48,8 +48,8 @@ class WeightOnlyConfig(Controlled):
     earlier ones, and `adaround` learns for each weight whether to round up or down: both look at the layer's
     inputs, or at what the outputs make of an embedding, make up for the errors of earlier layers, let biases
     take up the mean error, and need calibration data. Plugins may give further ones."""
-    samples: Annotated[int, Field(ge=1)] = 256
-    """Calibration examples that a method looks at."""
+    samples: Annotated[int, Field(ge=1)] = 512
+    """Calibration examples that a method looks at, where there are so many: more make for better rounding."""
     batch_size: Annotated[int, Field(ge=1)] = 32
     """Examples in a calibration batch."""
     damping: Annotated[float, Field(gt=0, le=1)] = 0.05
