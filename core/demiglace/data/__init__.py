@@ -1,7 +1,7 @@
 """Batches, splits and data sets as passes see them."""
 
 from demiglace.data.batch import Batch, as_batch
-from demiglace.data.containers import leaves, mapped, plain
+from demiglace.data.containers import leaves, mapped, ordinary, plain
 from demiglace.data.dataset import Data
 from demiglace.data.opening import open_data
 from demiglace.data.splits import DatasetSplit, IterableSplit, Split, TensorSplit
@@ -20,6 +20,7 @@ __all__ = [
     "leaves",
     "mapped",
     "open_data",
+    "ordinary",
     "plain",
     "transform_faults",
 ]

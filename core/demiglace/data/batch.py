@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from demiglace.data.containers import leaves, mapped
+from demiglace.data.containers import leaves, mapped, ordinary
 from demiglace.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Batch:
         """The batch with every tensor on `device`."""
 
         def moved(value: Any) -> Any:
-            return value.to(device, non_blocking=True) if hasattr(value, "to") else value
+            return ordinary(value.to(device, non_blocking=True) if hasattr(value, "to") else value)
 
         return replace(self.mapped(moved), labels=moved(self.labels))
 

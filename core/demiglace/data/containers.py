@@ -55,6 +55,11 @@ def plain(value: Any) -> Any:
     return tree_map(opened, value)
 
 
+def ordinary(value: Any) -> Any:
+    """A tensor that gradients can be computed with: a copy of one made in inference mode."""
+    return value.clone() if hasattr(value, "is_inference") and value.is_inference() else value
+
+
 def _parts(value: Any) -> dict[Any, Any] | None:
     """What a container holds, by its keys, places or fields; `None` for anything else."""
     if isinstance(value, Mapping):

@@ -14,7 +14,7 @@ from demiglace.engine.fitting import moment_faults, schedule_faults, teacher_fau
 from demiglace.engine.gates import gate_words
 from demiglace.engine.sources import model_source
 from demiglace.errors import Fault, RecipeError
-from demiglace.graph import ModelGraph
+from demiglace.graph import ModelGraph, refuse_wrapped
 from demiglace.passes import Kind, Pass, Targeted
 from demiglace.passes.contract import DATA_FIXED
 from demiglace.recipe import did_you_mean
@@ -63,6 +63,7 @@ def plan(
     Raises:
         RecipeError: with every fault of the stage that found one.
         PluginError: when a plugin's rules of operators cannot be used.
+        UsageError: when the caller's model is a wrapper that hides its layers.
     """
     checked = check(recipe, registry, given)
     registry.load_registered()
@@ -84,6 +85,7 @@ def plan(
 def _structure(checked: Checked, model: nn.Module | None) -> ModelGraph | None:
     """The model without its weights, or `None` when it is not known before the run."""
     if model is not None:
+        refuse_wrapped(model)
         return ModelGraph(model)
     source = model_source(checked, checked.model)
     return None if source is None else ModelGraph(source.structure())

@@ -6,10 +6,10 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from demiglace.artifact import CallerOrigin, SourceOrigin
-from demiglace.data import Batch, Data, as_batch, open_data
+from demiglace.data import Batch, Data, as_batch, open_data, ordinary
 from demiglace.engine.environment import derive_seed
 from demiglace.errors import UsageError, told_of
-from demiglace.graph import Example, ModelGraph, adopt_masks
+from demiglace.graph import Example, ModelGraph, adopt_masks, adopt_tensors
 from demiglace.measure import first_nonfinite
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def open_model(source: ModelSource[Any], use: SourceUse, recipe: Recipe, role: s
 
 def adopt(module: nn.Module) -> ModelGraph:
     """A caller's own module, worked on in place; masks of `torch.nn.utils.prune` are taken over."""
+    adopt_tensors(module)
     masks = adopt_masks(module)
     return ModelGraph(module, masks=masks, origin=CallerOrigin.of(module))
 
@@ -100,7 +101,7 @@ def example_of(
 
     if handed is not None:
         # A caller's tuple is the model's positional inputs, never inputs and labels.
-        return Example(handed) if isinstance(handed, tuple) else _example(as_batch(handed))
+        return _example(Batch(handed) if isinstance(handed, tuple) else as_batch(handed))
     if data is not None and data.splits:
         name = next(name for name in ("train", *data.splits) if name in data.splits)
         first = next(iter(data.split(name).batches(batch)), None)
@@ -110,7 +111,8 @@ def example_of(
 
 
 def _example(batch: Batch) -> Example:
-    return Example(batch.args, dict(batch.kwargs))
+    made = batch.mapped(ordinary)
+    return Example(made.args, dict(made.kwargs))
 
 
 def check_finite(graph: ModelGraph) -> None:

@@ -70,7 +70,10 @@ class Execution:
         Raises:
             DemiglaceError: of the class that tells what failed; `run.json` says it too.
         """
-        with connected(self.plan.checked.recipe.run.processes) as rank:
+        import torch
+
+        # What a caller does under inference mode is to be calibrated and trained all the same.
+        with torch.inference_mode(False), connected(self.plan.checked.recipe.run.processes) as rank:
             if rank > 0:
                 self.out, self.listener = None, Listener()
             return self._execute(leads=rank == 0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from demiglace.graph.adopt import adopt_masks
+from demiglace.graph.adopt import adopt_masks, adopt_tensors, refuse_wrapped
 from demiglace.graph.edits import (
     Bypass,
     Cut,
@@ -87,12 +87,14 @@ __all__ = [  # noqa: PLE0604
     "Weight",
     "Write",
     "adopt_masks",
+    "adopt_tensors",
     "apply",
     "count_zeros",
     "keep_at_least",
     "keep_largest",
     "kth_smallest",
     "mask_smallest",
+    "refuse_wrapped",
 ]
 
 
