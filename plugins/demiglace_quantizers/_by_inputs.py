@@ -75,7 +75,8 @@ def round_by_inputs(
     """
     batches = calibration_batches(context, options.samples, options.batch_size)
     solvable, stages = _in_order(model, layers, batches)
-    quiet, work = _quiet(context), _Work(schemes, method, options, blind or nearest, corrected)
+    quiet, blindly = _quiet(context), blind or nearest
+    work = _Work(schemes, method, options, blindly, corrected, context.check_interrupt)
     reached = set(chain.from_iterable(chain.from_iterable(stages)))
     first = [layer for layer in layers if layer.name not in reached]
     tables = [one for one in first if isinstance(one.module, nn.Embedding) and _alone(one, layers)]
@@ -150,9 +151,10 @@ class _Work:
         options: Options,
         blind: Callable[[Rounding], QTensor],
         corrected: bool,
+        check_interrupt: Callable[[], None],
     ) -> None:
         self.schemes, self.method, self.options = schemes, method, options
-        self.blind, self.corrected = blind, corrected
+        self.blind, self.corrected, self.check_interrupt = blind, corrected, check_interrupt
         self.done = Rounded()
 
     def round_first(self, layer: Layer, outputs: Tensor | None) -> None:
@@ -184,7 +186,8 @@ class _Work:
         self, weight: Tensor, wanted: Tensor, moments: Tensor | None, outputs: Tensor | None = None
     ) -> Rounding:
         scheme, options = self.schemes[id(weight)], self.options
-        return Rounding(wanted, scheme, moments, outputs, options.clip, options.damping)
+        given = (wanted, scheme, moments, outputs, options.clip, options.damping)
+        return Rounding(*given, check_interrupt=self.check_interrupt)
 
 
 def has_own_rows(layer: Layer, layers: Sequence[Layer]) -> bool:

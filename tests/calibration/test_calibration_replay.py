@@ -1,5 +1,7 @@
 """Passes that begin where the ones before left off see what passes from the beginning see."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -103,6 +105,33 @@ class InPlace(nn.Module):
         return self.c(self.b(self.a(values).mul_(2)).add_(1))
 
 
+@dataclass(frozen=True)
+class Given:
+    hidden: torch.Tensor
+
+
+class Holding(nn.Module):
+    """Its blocks give their output in a dataclass."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList(Holder() for _ in range(3))
+
+    def forward(self, values):
+        for block in self.blocks:
+            values = block(values).hidden
+        return Given(values)
+
+
+class Holder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, values):
+        return Given(self.layer(values).tanh())
+
+
 class Sometimes(nn.Module):
     """Needs its first layer's output again for some batches only."""
 
@@ -189,21 +218,29 @@ def _same(kind, room=PLENTY):
         assert found[name][1:] == (rows, number), name
 
 
-@pytest.mark.parametrize("kind", [Encoder, Skipping, Twice, Remembering, InPlace, Sometimes, Listing])
+@pytest.mark.parametrize(
+    "kind", [Encoder, Skipping, Twice, Remembering, InPlace, Holding, Sometimes, Listing]
+)
 @pytest.mark.parametrize("room", [PLENTY, 400, 0])
 def test_layers_see_the_same_as_in_passes_from_the_beginning(kind, room):
     _same(kind, room)
 
 
-def _passes_of_the_first_block(room, batches):
-    _, calls = _moments(_made(Encoder), batches, room)
-    return calls["blocks.0.up"]
+def _passes_of_the_first_block(room, batches, kind=Encoder, layer="up"):
+    _, calls = _moments(_made(kind), batches, room)
+    return calls[f"blocks.0.{layer}"]
 
 
 def test_modules_that_are_behind_run_in_fewer_passes():
     # Ten layers are looked at, eight of them behind the block.
     plenty, never = (_passes_of_the_first_block(room, _batches()) for room in (PLENTY, None))
     assert 2 * plenty < never
+
+
+def test_modules_whose_outputs_are_in_objects_answer_too():
+    batches = _batches([2] * 6)
+    plenty, never = (_passes_of_the_first_block(room, batches, Holding, "layer") for room in (PLENTY, None))
+    assert plenty < never
 
 
 def test_batches_without_room_run_from_the_beginning():

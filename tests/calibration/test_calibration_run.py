@@ -226,3 +226,28 @@ def test_a_histogram_of_many_values_weighs_for_all_and_lets_every_channel_have_a
     assert histogram.counts.sum() == pytest.approx(values.numel())
     seen = histogram.counts[64:]
     assert float(seen[seen > 0].min()) > 0.9 * 20_000
+
+
+class OfDict(nn.Module):
+    """Takes all its inputs in one dict, as some encoders do."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, inputs):
+        return self.layer(inputs["values"])
+
+
+def test_padding_is_left_out_where_inputs_come_in_a_dict():
+    mask = torch.tensor([[1, 1, 0], [1, 0, 0]])
+    gram = InputGram()
+    batch = Batch(({"values": torch.ones(2, 3, 4), "attention_mask": mask},))
+    _run(OfDict(), {"layer": gram}, [batch])
+    assert gram.rows == 3
+
+
+def test_data_in_a_dict_that_is_not_finite_is_told_to_be_so():
+    batch = Batch(({"values": torch.full((2, 3, 4), torch.inf)},))
+    with pytest.raises(GraphError, match="the calibration data holds NaN or infinity"):
+        _run(OfDict(), {"layer": InputGram()}, [batch])

@@ -331,8 +331,10 @@ def test_a_method_that_takes_long_can_be_stopped_within_a_weight(name):
         METHODS[name].round(Rounding(torch.randn(4, 8), Scheme(3), _moments(8), check_interrupt=stop))
 
 
-def test_a_run_can_be_stopped_within_a_weight():
+@pytest.mark.parametrize("name", ["hqq", "adaround"])
+def test_a_run_can_be_stopped_within_a_weight(name):
     asked = []
-    recipe = {"pass": [{"use": "quantize.weight_only", "method": "hqq"}]}
-    demiglace.run(recipe, model=nn.Sequential(nn.Linear(4, 4)), check_interrupt=lambda: asked.append(1))
+    recipe = {"pass": [{"use": "quantize.weight_only", "method": name}]}
+    given = {"data": [torch.randn(8, 4)], "check_interrupt": lambda: asked.append(1)}
+    demiglace.run(recipe, model=nn.Sequential(nn.Linear(4, 4)), **given)
     assert len(asked) > 20

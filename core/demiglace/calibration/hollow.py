@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from demiglace.data import leaves, mapped
+
 
 class Touched(BaseException):
     """The elements of a hollow tensor are needed. No handler of errors in a model's code swallows it."""
@@ -53,34 +55,32 @@ class Hollow(Tensor):
 
 def hollowed(value: Any) -> Any:
     """A module's output without the elements of its tensors."""
-    return tree_map(lambda one: _hollow(one.device, one) if isinstance(one, Tensor) else one, value)
+    return mapped(lambda one: _hollow(one.device, one) if isinstance(one, Tensor) else one, value)
 
 
 def copied(value: Any) -> Any:
     """A module's output, whose elements nobody else can change."""
-    return tree_map(lambda one: one.clone() if _full(one) else one, value)
+    return mapped(lambda one: one.clone() if _full(one) else one, value)
 
 
 def plain(value: Any) -> bool:
     """Whether all tensors of a module's output are known: none is inside an object of an unknown class."""
-    return all(
-        one is None or isinstance(one, Tensor | bool | int | float | str) for one in tree_leaves(value)
-    )
+    return all(one is None or isinstance(one, Tensor | bool | int | float | str) for one in leaves(value))
 
 
 def size_of(value: Any) -> int:
     """Bytes of the elements of modules' outputs."""
-    return sum(one.nbytes for one in tree_leaves(value) if _full(one))
+    return sum(one.nbytes for one in leaves(value) if _full(one))
 
 
 def holds_hollow(value: Any) -> bool:
     """Whether some tensor is without elements."""
-    return any(isinstance(one, Hollow) for one in tree_leaves(value))
+    return any(isinstance(one, Hollow) for one in leaves(value))
 
 
 def alike(value: Any, other: Any) -> bool:
     """Whether two outputs of a model have the same elements, none of which is missing."""
-    ones, others = tree_leaves(value), tree_leaves(other)
+    ones, others = list(leaves(value)), list(leaves(other))
     if len(ones) != len(others) or holds_hollow(ones) or not (plain(ones) and plain(others)):
         return False
     return all(

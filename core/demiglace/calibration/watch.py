@@ -146,7 +146,9 @@ def padding(batch: Batch) -> Tensor | None:
     Batches of sequences have an `attention_mask`: what it leaves out is filling, which is the same in every
     sequence and would outweigh what the sequences hold.
     """
-    mask = batch.kwargs.get("attention_mask")
+    holders = (batch.kwargs, *batch.args)
+    masks = [one["attention_mask"] for one in holders if isinstance(one, Mapping) and "attention_mask" in one]
+    mask = masks[0] if masks else None
     return mask.bool() if isinstance(mask, Tensor) and mask.dim() == 2 else None
 
 
@@ -190,7 +192,7 @@ def refuse_nonfinite_data(batch: Batch) -> None:
     Raises:
         GraphError: always then.
     """
-    for value in (*batch.args, *batch.kwargs.values()):
+    for value in batch.inputs():
         if not _finite(value):
             raise GraphError(
                 "the calibration data holds NaN or infinity", hint="clean the data, or its transform"
