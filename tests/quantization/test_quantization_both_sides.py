@@ -182,7 +182,9 @@ class Rooted(nn.Module):
         return self.second((self.first(x) * 0).sqrt())
 
 
-def test_a_layer_whose_gradients_are_not_finite_is_told_and_costs_others_nothing(monkeypatch):
+@pytest.fixture
+def seen(monkeypatch):
+    """The outputs' moments by the weight's shape, as a method named `seeing` gets them."""
     seen = {}
 
     def round_and_see(task):
@@ -191,6 +193,10 @@ def test_a_layer_whose_gradients_are_not_finite_is_told_and_costs_others_nothing
 
     method = RoundingMethod("seeing", round_and_see, inputs=True, outputs=True)
     monkeypatch.setitem(METHODS, "seeing", method)
+    return seen
+
+
+def test_a_layer_whose_gradients_are_not_finite_is_told_and_costs_others_nothing(seen, monkeypatch):
     monkeypatch.setattr(_output_moments, "_ELEMENTS", 16 * 16)  # one layer at a time
     data = torch.randn(16, 8)
     recipe = {"pass": [{"use": "quantize.weight_only", "method": "seeing"}]}
@@ -200,15 +206,7 @@ def test_a_layer_whose_gradients_are_not_finite_is_told_and_costs_others_nothing
     assert [one for one in result.steps[0].warnings if "'first' are not finite" in one]
 
 
-def test_layers_with_groups_of_inputs_are_not_asked_about(monkeypatch):
-    seen = {}
-
-    def round_and_see(task):
-        seen[tuple(task.weight.shape)] = task.outputs
-        return round_weight(task.weight, task.scheme)
-
-    method = RoundingMethod("seeing", round_and_see, inputs=True, outputs=True)
-    monkeypatch.setitem(METHODS, "seeing", method)
+def test_layers_with_groups_of_inputs_are_not_asked_about(seen):
     data = torch.randn(16, 8, 6, 6)
     recipe = {"pass": [{"use": "quantize.weight_only", "method": "seeing"}]}
     demiglace.run(recipe, model=Grouped(), data=[data], example_inputs=data[:2])
