@@ -63,7 +63,7 @@ def copied(value: Any) -> Any:
     return mapped(lambda one: one.clone() if _full(one) else one, value)
 
 
-def plain(value: Any) -> bool:
+def known(value: Any) -> bool:
     """Whether all tensors of a module's output are known: none is inside an object of an unknown class."""
     return all(one is None or isinstance(one, Tensor | bool | int | float | str) for one in leaves(value))
 
@@ -81,7 +81,7 @@ def holds_hollow(value: Any) -> bool:
 def alike(value: Any, other: Any) -> bool:
     """Whether two outputs of a model have the same elements, none of which is missing."""
     ones, others = list(leaves(value)), list(leaves(other))
-    if len(ones) != len(others) or holds_hollow(ones) or not (plain(ones) and plain(others)):
+    if len(ones) != len(others) or holds_hollow(ones) or not (known(ones) and known(others)):
         return False
     return all(
         torch.equal(one, two) if isinstance(one, Tensor) and isinstance(two, Tensor) else one == two

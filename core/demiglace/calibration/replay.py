@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from demiglace.calibration.calls import Calls
-from demiglace.calibration.hollow import Touched, alike, copied, hollowed, plain, size_of
+from demiglace.calibration.hollow import Touched, alike, copied, hollowed, known, size_of
 from demiglace.calibration.watch import layer_named, run_batch
 from demiglace.data import Batch
 
@@ -132,7 +132,7 @@ class Replay:
         if whole is None or not size_of(noted.get(whole)):
             return None
         names = self._until(whole)
-        if not all(name in noted and plain(noted[name]) for name in names):
+        if not all(name in noted and known(noted[name]) for name in names):
             return None
         return {name: noted[name] if name == whole else hollowed(noted[name]) for name in names}
 
