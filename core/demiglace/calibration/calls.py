@@ -61,6 +61,10 @@ class Calls:
                 outermost.append(each)
         return outermost
 
+    def after(self, name: str) -> list[str]:
+        """The modules whose first call begins when a module's is done."""
+        return [each for each in self.times if self._begin(each) > self.end(name)]
+
     def end(self, name: str) -> int:
         """When a module's first call ends."""
         return self.times[name][0][1]

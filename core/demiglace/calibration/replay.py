@@ -14,14 +14,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from demiglace.calibration.calls import Calls
-from demiglace.calibration.hollow import Touched, alike, copied, hollowed, known, size_of
+from demiglace.calibration.hollow import Touched, alike, copied, holds_hollow, hollowed, known, size_of
 from demiglace.calibration.watch import layer_named, run_batch
 from demiglace.data import Batch
 
 if TYPE_CHECKING:
     from torch import nn
 
-_TRIED = 4  # modules at most, the last ones before a layer
+_TRIED = 8  # modules at most, the last ones before a layer
 _PART = 8  # of the room at most for what a module gives for one batch
 
 _Noted = dict[str, Any]
@@ -96,7 +96,7 @@ class Replay:
         """Find out from where passes can begin after the next `aim`."""
         for name in self._candidates:
             answers = self._made(first, name)
-            if answers is not None and self._suffices(answers, batch, outputs):
+            if answers is not None and self._suffices(name, answers, batch, outputs):
                 self._next = name
                 self._keep(0, first)
                 self._keep(1, second)
@@ -106,11 +106,11 @@ class Replay:
         """The modules behind that end no later than one of them."""
         return self._behind[: self._behind.index(name) + 1]
 
-    def _suffices(self, answers: _Noted, batch: Batch, outputs: Any) -> bool:
-        """Whether the model gives the same when modules answer."""
+    def _suffices(self, name: str, answers: _Noted, batch: Batch, outputs: Any) -> bool:
+        """Whether the model gives the same when modules up to one answer."""
         self.trying = True
         try:
-            with self._answering(answers):
+            with self._answering(answers), self._refusing(self._calls.after(name)):
                 found = run_batch(self.module, batch)
         except (Touched, Exception):  # a model's code may fail in its own ways without elements
             return False
@@ -141,6 +141,20 @@ class Replay:
         with ExitStack() as stack:
             for name, answer in answers.items():
                 stack.enter_context(_answering(layer_named(self.module, name), answer))
+            yield
+
+    @contextmanager
+    def _refusing(self, names: Iterable[str]) -> Iterator[None]:
+        """End a pass at once where something hollow has reached modules that come later."""
+
+        def refuse(_: nn.Module, args: Any, kwargs: Any) -> None:
+            if holds_hollow((args, kwargs)):
+                raise Touched
+
+        with ExitStack() as stack:
+            for name in names:
+                layer = layer_named(self.module, name)
+                stack.callback(layer.register_forward_pre_hook(refuse, with_kwargs=True).remove)
             yield
 
     @contextmanager
