@@ -59,7 +59,7 @@ class Replay:
         self._now, self._behind = self._next, self._calls.behind(layers)
         done = -1 if self._now is None else self._calls.end(self._now)
         later = [name for name in reversed(self._behind) if self._calls.end(name) > done]
-        self._candidates = later[:_TRIED]
+        self._candidates, self._first = later[:_TRIED], None
         return self._calls.number(layers)
 
     def run(self, number: int, batch: Batch, run: Callable[[Batch], Any]) -> Any:
