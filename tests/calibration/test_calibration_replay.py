@@ -1,5 +1,6 @@
 """Passes that begin where the ones before left off see what passes from the beginning see."""
 
+import copy
 from dataclasses import dataclass
 
 import pytest
@@ -133,16 +134,17 @@ class Holder(nn.Module):
 
 
 class Sometimes(nn.Module):
-    """Needs its first layer's output again for some batches only."""
+    """Needs its first layer's output again for some batches only, between two layers that are looked at."""
 
     def __init__(self):
         super().__init__()
-        self.a, self.b, self.c, self.d = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
+        self.first, self.last = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.middle = nn.Sequential(*(nn.Linear(WIDTH, WIDTH) for _ in range(4)))
 
     def forward(self, values):
-        first = self.a(values)
-        x = self.c(self.b(first))
-        return self.d(x + first if len(values) % 2 else x)
+        first = self.first(values)
+        x = self.middle(first)
+        return self.last(x if len(values) % 2 else x + first)
 
 
 class Listing(nn.Module):
@@ -178,7 +180,7 @@ def _batches(sizes=(3, 2, 5)):
     return [Batch((torch.randn(size, 3, WIDTH),)) for size in sizes]
 
 
-def _moments(net, batches, room):
+def _moments(net, batches, room, together=1):
     """All layers' second moments, each layer changed when it has been looked at, and how often modules ran.
 
     Modules that answer are counted too, what is in them is not.
@@ -191,7 +193,9 @@ def _moments(net, batches, room):
         each.register_forward_hook(lambda *_, n=name: calls.update({n: calls[n] + 1}))
         for name, each in net.named_modules()
     ]
-    for stage in execution_order(model, batches[0], names):
+    order = execution_order(model, batches[0], names)
+    for start in range(0, len(order), together):
+        stage = [name for one in order[start : start + together] for name in one]
         grams = {name: InputGram() for name in stage}
         calibrate(model, batches, grams, context, stop_early=True, replay=replay)
         found |= {name: (gram.matrix, gram.rows, gram.calls) for name, gram in grams.items()}
@@ -208,10 +212,10 @@ def _made(kind):
     return kind()
 
 
-def _same(kind, room=PLENTY):
+def _same(kind, room=PLENTY, together=1):
     batches = _batches()
-    wanted, _ = _moments(_made(kind), batches, None)
-    found, _ = _moments(_made(kind), batches, room)
+    wanted, _ = _moments(_made(kind), batches, None, together)
+    found, _ = _moments(_made(kind), batches, room, together)
     assert found.keys() == wanted.keys()
     for name, (matrix, rows, number) in wanted.items():
         assert torch.equal(found[name][0], matrix), name
@@ -222,8 +226,32 @@ def _same(kind, room=PLENTY):
     "kind", [Encoder, Skipping, Twice, Remembering, InPlace, Holding, Sometimes, Listing]
 )
 @pytest.mark.parametrize("room", [PLENTY, 400, 0])
-def test_layers_see_the_same_as_in_passes_from_the_beginning(kind, room):
-    _same(kind, room)
+@pytest.mark.parametrize("together", [1, 2])
+def test_layers_see_the_same_as_in_passes_from_the_beginning(kind, room, together):
+    _same(kind, room, together)
+
+
+class Showing(nn.Module):
+    """Keeps what it computes where its user can look at it."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c, self.d = (nn.Linear(WIDTH, WIDTH) for _ in range(4))
+        self.shown = None
+
+    def forward(self, values):
+        first = self.a(values)
+        second = self.b(first)
+        self.shown, self.both = first * 2, [first, second]
+        return self.d(self.c(second))
+
+
+def test_nothing_hollow_is_left_in_a_model():
+    net = _made(Showing)
+    _moments(net, _batches(), PLENTY)
+    copied = copy.deepcopy(vars(net))
+    assert copied["shown"].isfinite().all()
+    assert all(one.isfinite().all() for one in copied["both"])
 
 
 def _passes_of_the_first_block(room, batches, kind=Encoder, layer="up"):

@@ -139,6 +139,8 @@ class Replay:
     @contextmanager
     def _answering(self, answers: Mapping[str, Any]) -> Iterator[None]:
         with ExitStack() as stack:
+            if answers:
+                stack.enter_context(_nothing_hollow_left(self.module))
             for name, answer in answers.items():
                 stack.enter_context(_answering(layer_named(self.module, name), answer))
             yield
@@ -185,3 +187,19 @@ def _answering(module: nn.Module, answer: Any) -> Iterator[None]:
             del module.__dict__["forward"]
         else:
             module.__dict__["forward"] = before
+
+
+@contextmanager
+def _nothing_hollow_left(module: nn.Module) -> Iterator[None]:
+    """Put attributes back in which a forward keeps something hollow: nobody could copy such a model."""
+    before = [(each, dict(vars(each))) for each in module.modules()]
+    try:
+        yield
+    finally:
+        for each, attributes in before:
+            for name, value in list(vars(each).items()):
+                if value is attributes.get(name) or not holds_hollow(value):
+                    continue
+                del vars(each)[name]
+                if name in attributes:
+                    vars(each)[name] = attributes[name]
