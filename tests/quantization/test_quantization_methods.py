@@ -305,8 +305,9 @@ def test_what_a_method_does_wrong_is_told_of_it_by_name(method, told, forgotten)
     rounding_method("careless")(method)
     module = nn.Sequential(nn.Linear(4, 4))
     recipe = {"name": "q", "pass": [{"use": "quantize.weight_only", "bits": 4, "method": "careless"}]}
-    with pytest.raises(PluginError, match=f"the rounding method 'careless' of .*test_.* {told}"):
+    with pytest.raises(PluginError, match=f"the rounding method 'careless' of .*test_.* {told}") as caught:
         demiglace.run(recipe, model=module)
+    assert caught.value.faults[0].hint
 
 
 def test_a_method_without_inputs_that_asks_for_them_is_told_why(forgotten):

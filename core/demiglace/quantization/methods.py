@@ -56,6 +56,8 @@ class RoundingMethod:
 
 METHODS: dict[str, RoundingMethod] = {}
 
+_HINT = "choose another `method`, and tell the author of this one"
+
 
 def rounding_method(name: str, *, inputs: bool = False, outputs: bool = False) -> Callable[[Method], Method]:
     """Register a method of rounding.
@@ -94,17 +96,19 @@ def _checked(name: str, method: Method) -> Method:
             raise
         except Exception as error:
             message = f"{_named(name, method)} failed: {type(error).__name__}: {error}"
-            raise PluginError(message) from error
+            raise PluginError(message, hint=_HINT) from error
         if _changes(task.weight) != before:
             raise PluginError(
                 f"{_named(name, method)} changed the weight that it was to round",
                 hint="let it work on a copy",
             )
         if not isinstance(found, QTensor):
-            raise PluginError(f"{_named(name, method)} gave a {type(found).__name__}, not a QTensor")
+            given = type(found).__name__
+            raise PluginError(f"{_named(name, method)} gave a {given}, not a QTensor", hint=_HINT)
         if found.shape != task.weight.shape or found.scheme != task.scheme:
             asked, given = (tuple(task.weight.shape), task.scheme), (tuple(found.shape), found.scheme)
-            raise PluginError(f"{_named(name, method)} gave {given}, and was asked for {asked}")
+            message = f"{_named(name, method)} gave {given}, and was asked for {asked}"
+            raise PluginError(message, hint=_HINT)
         return found
 
     return checked
